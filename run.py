@@ -21,7 +21,7 @@ from jobs.check_json import document, job_facts, unreadable_facts
 from jobs.given_jobs import load_job_of, load_jobs, sources
 from jobs.in_a_row import exit_code, run_jobs
 from jobs.options import read_options
-from jobs.report import report
+from jobs.run_report import report
 from jobs.status import status, status_as_json
 from jobs.summary import summary
 from jobs.tell import tell

@@ -22,7 +22,7 @@ except ModuleNotFoundError:
 
 from jobs.cloud.fetched import fetch
 from jobs.cloud.gpus import rented
-from jobs.cloud.parcel import Parcel, Place, pack
+from jobs.cloud.parcel import Parcel, RemoteFolders, pack
 from jobs.cloud.remote_check import check_for
 from jobs.cloud.remote_run import Nodes, NotFinished, forget_lost_machines, run_until
 from toolkit.config import load_job
@@ -31,7 +31,7 @@ from toolkit.extension import REPOSITORY
 from toolkit.runtime.stop import EXIT_CODE
 from toolkit.units import as_size
 
-PLACE = Place(data="/data", output="/output", caches="/caches")
+PLACE = RemoteFolders(data="/data", output="/output", caches="/caches")
 VOLUMES: dict[str | PurePosixPath, Any] = {
     PLACE.data: modal.Volume.from_name("flux2-trainer-data", create_if_missing=True),
     PLACE.output: modal.Volume.from_name("flux2-trainer-output", create_if_missing=True),

@@ -59,7 +59,7 @@ from typing import Any
 
 from jobs.process.checked import Checked, remark
 from toolkit.config import JobConfig
-from toolkit.config.reading.places import located
+from toolkit.config.reading.text_positions import located
 from toolkit.errors import Problem, UserError, problems_of
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from jobs.process.checked import Checked
 from jobs.process.start import Start
-from jobs.report import report_at_end
+from jobs.run_report import report_at_end
 from toolkit.config import JobConfig, ProcessConfig
 from toolkit.config.reading.installed import find_processes
 from toolkit.errors import Interrupted, UserError

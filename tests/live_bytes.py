@@ -22,7 +22,7 @@ from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
 from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.networks.kinds.lora import LoraPart
 from toolkit.networks.network import LayerHook
 from toolkit.networks.part import Site
@@ -278,7 +278,7 @@ def _add_lora(layers: tuple[Any, ...], rank: int) -> None:
     layers[0].add_module("network", part)
     for index, layer in enumerate(layers):
         site = Site(index, ((index * rows, (index + 1) * rows),), layers)
-        layer.register_forward_hook(LayerHook(part, site, Held(1.0)))
+        layer.register_forward_hook(LayerHook(part, site, BlockValue(1.0)))
 
 
 def _in_dtype(kind: Any, config: Mapping[str, Any], dtype: torch.dtype) -> Any:

@@ -105,7 +105,7 @@ ANSWERS_AT_ONCE = (
     "jobs.process.model_files",
     "jobs.process.room_check",
     "jobs.process.start",
-    "jobs.report",
+    "jobs.run_report",
     "jobs.process.training_check",
     "jobs.process.training_checked",
     "jobs.status",

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from jobs.cloud.parcel import Parcel, Place, pack
+from jobs.cloud.parcel import Parcel, RemoteFolders, pack
 from tests.tiny import ROOT, losses, write_job
 from toolkit.config import load_job
 from toolkit.output.run_record import read_runs
@@ -28,7 +28,7 @@ run_modal = pytest.importorskip("run_modal")
 
 def sent(job_file: Path, folder: Path) -> Parcel:
     """The parcel of a job whose cargo has arrived in `folder`, as it does on a volume."""
-    place = Place(*(str(folder / name) for name in ("data", "output", "caches")))
+    place = RemoteFolders(*(str(folder / name) for name in ("data", "output", "caches")))
     parcel = pack(load_job(job_file), place)
     for item in parcel.cargo:
         for name, path in item.files.items():

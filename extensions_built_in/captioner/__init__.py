@@ -27,7 +27,7 @@ class CaptionExtension(Extension):
     @classmethod
     def get_check(cls) -> Callable[[Start], Checked]:
         """Its check, which loads no torch."""
-        from extensions_built_in.captioner.check import check_captioning
+        from extensions_built_in.captioner.captioning_check import check_captioning
 
         return check_captioning
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from extensions_built_in.captioner.check import CaptionChecked, Wanted, check_captioning, is_part
+from extensions_built_in.captioner.captioning_check import CaptionChecked, Uncaptioned, check_captioning, is_part
 from extensions_built_in.captioner.model_folder import SETTING, check_folder
 from extensions_built_in.captioner.writer import CaptionWriter, load_picture, load_writer
 from jobs.process.BaseProcess import BaseProcess
@@ -80,7 +80,7 @@ class Captioner(BaseProcess):
                 self._propose_one(writer, picture, stages)
                 stages.count(number, len(wanted), "pictures")
 
-    def _propose_one(self, writer: CaptionWriter, picture: Wanted, stages: Stages) -> None:
+    def _propose_one(self, writer: CaptionWriter, picture: Uncaptioned, stages: Stages) -> None:
         try:
             text = writer.caption(load_picture(picture.path, most_px=self.settings.max_res))
         except ImageError as error:  # it was sound when the job was checked

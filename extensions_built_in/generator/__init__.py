@@ -28,7 +28,7 @@ class GeneratorExtension(Extension):
     @classmethod
     def get_check(cls) -> Callable[[Start], Checked]:
         """Its check, which loads torch only where files must be read."""
-        from extensions_built_in.generator.check import check_drawing
+        from extensions_built_in.generator.drawing_check import check_drawing
 
         return check_drawing
 

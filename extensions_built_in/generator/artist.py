@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extensions_built_in.generator.check import DrawChecked
+from extensions_built_in.generator.drawing_check import DrawChecked
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.draw.adapters import attach_adapters
 from toolkit.draw.artist import Artist

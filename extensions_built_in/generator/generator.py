@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from extensions_built_in.generator.artist import make_artist
-from extensions_built_in.generator.check import DrawChecked, check_drawing
+from extensions_built_in.generator.drawing_check import DrawChecked, check_drawing
 from extensions_built_in.generator.written import planned, write_picture, write_sheet
 from jobs.process.BaseProcess import BaseProcess
 from jobs.process.encode_stages import encode_for_drawing

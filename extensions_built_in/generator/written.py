@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from extensions_built_in.generator.check import DrawChecked
+from extensions_built_in.generator.drawing_check import DrawChecked
 from toolkit.config import SampleItem
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.draw.columns import Column, columns_of

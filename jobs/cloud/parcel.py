@@ -27,7 +27,7 @@ _WRITTEN = {"training_folder": "{output}", "log_dir": "{output}/tensorboard", "q
 
 
 @dataclass(frozen=True)
-class Place:
+class RemoteFolders:
     """Where things are on the other machine, as absolute POSIX paths.
 
     Attributes:
@@ -47,8 +47,8 @@ class Cargo:
 
     Attributes:
         source: its path on this machine.
-        target: its path below `Place.data`, which begins with a hash of its content: equal content is stored once, and
-            another job never finds its files changed.
+        target: its path below `RemoteFolders.data`. It begins with a hash of the content, so equal content is stored
+            once and no job finds its files changed by another.
         files: the files of a folder, by their path in it; a single file by the empty path.
     """
 
@@ -69,7 +69,7 @@ class Parcel:
     Attributes:
         text: the job as YAML with the paths of the other machine; secrets are still `${NAME}`.
         cargo: what the job reads.
-        folders: names of the output folders below `Place.output`, each with the folder that the job file asks for.
+        folders: names of the output folders below `RemoteFolders.output`, each with the folder in the job file.
         variables: environment variables that the text refers to.
     """
 
@@ -79,7 +79,7 @@ class Parcel:
     variables: tuple[str, ...]
 
 
-def pack(job: JobConfig, place: Place) -> Parcel:
+def pack(job: JobConfig, place: RemoteFolders) -> Parcel:
     """Find everything that a job reads on this machine, and write the job as it has to be on the other.
 
     Raises:
@@ -168,7 +168,7 @@ def _files(folder: Path, root: Path, seen: set[Path]) -> Iterator[tuple[str, Pat
             yield path.relative_to(root).as_posix(), path
 
 
-def _sent(section: Section, targets: Mapping[Path, str], place: Place) -> dict[str, Any]:
+def _sent(section: Section, targets: Mapping[Path, str], place: RemoteFolders) -> dict[str, Any]:
     """The keys that a section was given, as plain values, with paths of the other machine."""
     sent: dict[str, Any] = {}
     for key, field in type(section).model_fields.items():
@@ -184,7 +184,7 @@ def _sent(section: Section, targets: Mapping[Path, str], place: Place) -> dict[s
     return sent | ({"training_folder": place.output} if isinstance(section, TrainingProcessConfig) else {})
 
 
-def _plain(value: Any, targets: Mapping[Path, str], place: Place) -> Any:
+def _plain(value: Any, targets: Mapping[Path, str], place: RemoteFolders) -> Any:
     if isinstance(value, Section):
         return _sent(value, targets, place)
     if isinstance(value, Path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from jobs.process.model_files import check_model_files
 from jobs.process.training_checked import TrainingChecked
 from toolkit.cards import ModelCard
-from toolkit.compute.check import compute_problems
+from toolkit.compute.compute_check import compute_problems
 from toolkit.config import TrainingProcessConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.few_steps import few_steps_problems
@@ -21,7 +21,7 @@ from toolkit.data.scan import scan_job
 from toolkit.draw.adapter_header import must_fit
 from toolkit.encode.vision import EncoderFacts, VisionEncoder, check_encoder, scoring_encoder, view_inputs
 from toolkit.errors import JobError, Mistakes, Problem
-from toolkit.hub.check import hub_problems
+from toolkit.hub.upload_check import hub_problems
 from toolkit.objectives.choices import OBJECTIVES
 from toolkit.plan.cards.split_check import split_problems
 from toolkit.train.tasks.sample_needs import all_items, view_problems

@@ -8,7 +8,7 @@ from typing import TypeVar
 from jobs.process.disk_check import check_disk
 from jobs.process.model_files import ModelFacts
 from jobs.process.training_checked import TrainingChecked
-from toolkit.compute.check import compute_lines
+from toolkit.compute.compute_check import compute_lines
 from toolkit.errors import Mistakes, UserError
 from toolkit.plan.adapters import count_in_blocks, count_weights
 from toolkit.plan.cards.split_check import cards_of_split

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
 from toolkit.lora.update import must_be_finite_tensor
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.models.condition import Condition
 from toolkit.randomness import Draws
@@ -55,7 +55,7 @@ class Adapter(ABC):
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
-        self.strength = Held(1.0)
+        self.strength = BlockValue(1.0)
 
     @abstractmethod
     def attach(self, model: BaseModel, draws: Draws) -> None:

@@ -23,7 +23,7 @@ from toolkit.models.sites import AttentionSite
 from toolkit.randomness import Draws
 
 Tokens = Callable[[torch.device], tuple[Tensor, float]]
-Place = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+RotateByPosition = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Rotates queries and keys, each [B, tokens, heads, head size], by their positions."""
 
 
@@ -41,7 +41,7 @@ class SiteAttention(nn.Module):
         super().__init__()
         inner = site.num_heads * site.head_size
         self.site = site
-        self.place: Place | None = None
+        self.rotate: RotateByPosition | None = None
         keys = torch.randn(inner, width, generator=generator) / width**0.5
         self.to_k_ip = nn.Linear(width, inner, bias=False, device=device)
         self.to_v_ip = nn.Linear(width, inner, bias=False, device=device)
@@ -63,8 +63,8 @@ class SiteAttention(nn.Module):
         heads = (batch, count, self.site.num_heads, self.site.head_size)
         key = self.norm_k_ip(self.to_k_ip(tokens).view(heads)).to(query.dtype)
         value = self.to_v_ip(tokens).view(heads).to(query.dtype)
-        if self.place is not None:
-            query, key = self.place(query, key)
+        if self.rotate is not None:
+            query, key = self.rotate(query, key)
         by_head = [part.transpose(1, 2) for part in (query, key, value)]
         mixed = functional.scaled_dot_product_attention(by_head[0], by_head[1], by_head[2])
         return mixed.transpose(1, 2).flatten(2)
@@ -97,15 +97,15 @@ class DecoupledAttention:
         )
         self._queries: dict[int, Tensor] = {}
 
-    def attach(self, tokens: Tokens, *, place: Place | None = None) -> None:
+    def attach(self, tokens: Tokens, *, rotate: RotateByPosition | None = None) -> None:
         """Hook into the model.
 
         Args:
             tokens: returns those of the current pass, [B, N, width], on a given device, and how much they count.
-            place: tells queries and keys where they are; None for keys without positions.
+            rotate: rotates queries and keys by their positions; None for keys without positions.
         """
         for index, layer in enumerate(self.layers):
-            layer.place = place  # type: ignore[assignment]
+            layer.rotate = rotate  # type: ignore[assignment]
             site: AttentionSite = layer.site  # type: ignore[assignment]
             site.query.register_forward_hook(partial(self._take_query, index, site))
             site.output.register_forward_pre_hook(partial(self._add, index, layer, tokens))

@@ -22,7 +22,7 @@ from toolkit.adapters.step_ends import next_sigma
 from toolkit.adapters.view_shape import ViewShape
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.models.base_model import BaseModel
 from toolkit.randomness import Draws
 
@@ -37,7 +37,7 @@ class MeanFlowAdapter(Adapter):
 
     def __init__(self, config: AdapterConfig, shape: ViewShape | None) -> None:
         super().__init__(config)
-        self._inputs: Held[AdapterInputs | None] = Held(None)
+        self._inputs: BlockValue[AdapterInputs | None] = BlockValue(None)
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from toolkit.adapters.adapter import AdapterInputs
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.models.base_model import BaseModel
 
 _is_unconditional: ContextVar[bool] = ContextVar("is_unconditional", default=False)
@@ -34,7 +34,7 @@ class Reading:
 
     def __init__(self, *, is_unconditional_off: bool) -> None:
         self._is_unconditional_off = is_unconditional_off
-        self._pass: Held[_Pass | None] = Held(None)
+        self._pass: BlockValue[_Pass | None] = BlockValue(None)
         self._noisy: Any = None
 
     def attach(self, model: BaseModel) -> None:

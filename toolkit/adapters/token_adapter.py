@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.adapters.adapter import Adapter, AdapterInputs
-from toolkit.adapters.attention import DecoupledAttention, Place
+from toolkit.adapters.attention import DecoupledAttention, RotateByPosition
 from toolkit.adapters.reading import Reading
 from toolkit.config import AdapterConfig
 from toolkit.errors import UserError
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.models.base_model import BaseModel
 from toolkit.models.sites import AttentionSite
 from toolkit.randomness import Draws
@@ -58,7 +58,7 @@ class TokenAdapter(Adapter):
         self.names = names
         self.encoder = encoder
         self._reading = Reading(is_unconditional_off=self.is_unconditional_off)
-        self._tokens: Held[Mapping[torch.device, Tensor]] = Held({})
+        self._tokens: BlockValue[Mapping[torch.device, Tensor]] = BlockValue({})
 
     def attach(self, model: BaseModel, draws: Draws) -> None:
         """See Adapter.attach."""
@@ -72,7 +72,7 @@ class TokenAdapter(Adapter):
         self._devices = dict.fromkeys(devices)
         self.attention = DecoupledAttention(sites, self._reading, width=width, draws=draws, devices=devices)
         self._reading.attach(model)
-        self.attention.attach(self._current, place=self._place(model))
+        self.attention.attach(self._current, rotate=self._rotation(model))
 
     def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """See Adapter.named_parameters."""
@@ -112,7 +112,7 @@ class TokenAdapter(Adapter):
         layers = len(self.attention.layers)
         return f"{self.config.type} adapter on {layers} attention layers: {self.num_weights / 1e6:.2f} M weights"
 
-    def _place(self, model: BaseModel) -> Place | None:
+    def _rotation(self, model: BaseModel) -> RotateByPosition | None:
         """Tells queries and keys where they are; None for keys without positions, which most adapters have."""
         return None
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.adapters.attention import Place
+from toolkit.adapters.attention import RotateByPosition
 from toolkit.adapters.reading import Reading
 from toolkit.adapters.token_adapter import FileNames, TokenAdapter
 from toolkit.adapters.view_shape import ViewShape
@@ -44,8 +44,8 @@ class VisionDirectAdapter(TokenAdapter):
         """See Adapter.metadata."""
         return {**super().metadata(), "adapter_positions": self.config.positions}
 
-    def _place(self, model: BaseModel) -> Place | None:
-        """See TokenAdapter._place."""
+    def _rotation(self, model: BaseModel) -> RotateByPosition | None:
+        """See TokenAdapter._rotation."""
         if self.config.positions == "none":
             return None
         ends = model.get_ends()

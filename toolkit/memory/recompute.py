@@ -36,7 +36,7 @@ def held_in_backward(setting: Setting) -> Iterator[None]:
         _settings.reset(token)
 
 
-class Held(Generic[T]):
+class BlockValue(Generic[T]):
     """A value that a `with` block sets, and sets again when backward recomputes what ran there.
 
     Attributes:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TokenShare:
         return torch.cat([part.chunk(self.count, dim=1)[self.position] for part in (text, image)], dim=1)
 
 
-SHARE: Held[TokenShare | None] = Held(None)
+SHARE: BlockValue[TokenShare | None] = BlockValue(None)
 """The share of the pass that runs; None if this process has all tokens. Also set while backward recomputes a block."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from toolkit.config import NetworkConfig
 from toolkit.lora.update import SizedTarget, Update
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 from toolkit.models.base_model import BaseModel, StateDict
 from toolkit.networks.build import build_part
 from toolkit.networks.files import NetworkFile, format_of, is_swapped
@@ -37,8 +37,8 @@ class Strength(Protocol):
 class StrengthAt:
     """How much the network counts at one of its targets, now."""
 
-    network: Held[float]
-    off: Held[frozenset[str]]
+    network: BlockValue[float]
+    off: BlockValue[frozenset[str]]
     target: str
 
     @property
@@ -85,8 +85,8 @@ class Network:
         self.draws = draws
         self.targets: list[SizedTarget] = []
         self.parts: dict[str, Part] = {}
-        self._strength = Held(1.0)
-        self._off = Held[frozenset[str]](frozenset())
+        self._strength = BlockValue(1.0)
+        self._off = BlockValue[frozenset[str]](frozenset())
 
     def apply(self) -> None:
         """Attach the network to the loaded transformer.

@@ -29,15 +29,15 @@ class MovingAverage:
         self.decay = decay
         self.since = 0
         self.average = [parameter.detach().float().clone() for parameter in self.parameters]
-        self._places: dict[torch.device, list[int]] = {}
+        self._indices: dict[torch.device, list[int]] = {}
         for index, average in enumerate(self.average):
-            self._places.setdefault(average.device, []).append(index)
+            self._indices.setdefault(average.device, []).append(index)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Add the current weights to the average, after an update; `step` counts the updates before it."""
         decay = self.decay(step - self.since)
-        for indices in self._places.values():  # one call for each card: weights can be on several
+        for indices in self._indices.values():  # one call for each card: weights can be on several
             current = [self.parameters[index].detach().float() for index in indices]
             torch._foreach_lerp_([self.average[index] for index in indices], current, 1 - decay)
 

@@ -18,7 +18,7 @@ LARGEST = 1 << 22
 
 
 class FlatWeights:
-    """The weights of an optimizer that updates each number by itself, whatever its place.
+    """The weights of an optimizer that updates each number by itself, wherever it stands in its tensor.
 
     Args:
         optimizer: the optimizer, whose groups hold the weights.
@@ -72,7 +72,7 @@ class _Row:
     def __init__(self, optimizer: torch.optim.Optimizer, weights: Sequence[nn.Parameter]) -> None:
         self.weights = list(weights)
         ends = (0, *accumulate(weight.numel() for weight in weights))
-        self.places = [slice(*place) for place in pairwise(ends)]
+        self.slices = [slice(begin, end) for begin, end in pairwise(ends)]
         self.optimizer = optimizer
         self._collect()
         self._state: dict[str, Any] = {}
@@ -100,14 +100,14 @@ class _Row:
         state = self.optimizer.state.pop(self.flat, {})
         is_same = self._given is not None and state.keys() == self._state.keys()
         if not is_same or any(state[name] is not value for name, value in self._seen.items()):
-            self._given = [self._part_of(state, weight, place) for weight, place in self._placed()]
+            self._given = [self._part_of(state, weight, part) for weight, part in self._with_slices()]
             self.optimizer.state.update(zip(self.weights, self._given, strict=True))
         self._state, self._seen = state, dict(state)
 
     def _collect(self) -> None:
         values = torch.cat([weight.detach().flatten() for weight in self.weights])
-        for weight, place in self._placed():
-            weight.data = values[place].view(weight.shape)
+        for weight, part in self._with_slices():
+            weight.data = values[part].view(weight.shape)
         self.flat = nn.Parameter(values)
         self._addresses = [weight.data_ptr() for weight in self.weights]
 
@@ -139,12 +139,12 @@ class _Row:
                 self.optimizer.state[weight] = own
         self._state, self._seen, self._given = {}, {}, None
 
-    def _placed(self) -> Iterator[tuple[nn.Parameter, slice]]:
-        return zip(self.weights, self.places, strict=True)
+    def _with_slices(self) -> Iterator[tuple[nn.Parameter, slice]]:
+        return zip(self.weights, self.slices, strict=True)
 
-    def _part_of(self, state: dict[str, Any], weight: Tensor, place: slice) -> dict[str, Any]:
+    def _part_of(self, state: dict[str, Any], weight: Tensor, part: slice) -> dict[str, Any]:
         return {
-            name: value[place].view(weight.shape)
+            name: value[part].view(weight.shape)
             if isinstance(value, Tensor) and value.shape == self.flat.shape
             else value
             for name, value in state.items()

@@ -14,16 +14,16 @@ from ui.server.options import Options
 from ui.server.refusal import explain_errors
 from ui.server.routes import (
     captioning,
-    check,
     compare,
     datasets,
     events,
     files,
+    job_check,
     jobs,
     knowledge,
+    notices,
     page,
     session,
-    told,
     tryouts,
     views,
 )
@@ -71,7 +71,7 @@ def create_app(options: Options) -> FastAPI:
     app.include_router(session.router, responses=_REFUSALS | {401: {"model": Problems, "description": "Wrong token"}})
     # Whatever stands in this router needs the token; a route that does not is turned up by tests of the router's list.
     guarded = APIRouter(dependencies=[Depends(require_token)], responses=_REFUSALS)
-    for part in (captioning, check, compare, datasets, events, knowledge, told, tryouts, views, jobs):
+    for part in (captioning, job_check, compare, datasets, events, knowledge, notices, tryouts, views, jobs):
         guarded.include_router(part.router)
     app.include_router(guarded)
     app.include_router(files.router, dependencies=[Depends(require_cookie)], responses=_REFUSALS)

@@ -19,13 +19,13 @@ from ui.server.jobs.registry import Registry
 from ui.server.jobs.scheduler import Scheduler
 from ui.server.jobs.text import TextFolder
 from ui.server.machine import Cards
+from ui.server.notices.notifier import Notifier
 from ui.server.options import Options
 from ui.server.roots import Roots
 from ui.server.schemas import Message
 from ui.server.settings import SettingsFile
 from ui.server.store import Store
 from ui.server.stream import Hub
-from ui.server.told.teller import Teller
 from ui.server.tryout.loras import Loras
 from ui.server.views import SeenSteps, Thumbs
 from ui.server.views.machine import machine_now
@@ -53,7 +53,7 @@ class Services:
     actions: Actions
     trash: TrashBin
     settings: SettingsFile
-    teller: Teller
+    notifier: Notifier
     thumbs: Thumbs
     library: Library
     doctors: Doctors
@@ -87,7 +87,7 @@ def make_services(options: Options) -> Services:
         actions=actions,
         trash=TrashBin(registry),
         settings=settings,
-        teller=Teller(registry, settings, lambda: scheduler.leads),
+        notifier=Notifier(registry, settings, lambda: scheduler.leads),
         thumbs=Thumbs(options.store),
         library=library,
         doctors=Doctors(options.store, library),
@@ -103,7 +103,7 @@ class Life:
         self.services = services
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._told = 0.0
+        self._machine_sent = 0.0
 
     def begin(self) -> None:
         """Open the index, and begin to watch."""
@@ -123,7 +123,7 @@ class Life:
             )
             self._threads.append(threading.Thread(target=self._remove_old, name="trash", daemon=True))
             self._threads.append(
-                threading.Thread(target=services.teller.run, args=(self._stop,), name="tell", daemon=True)
+                threading.Thread(target=services.notifier.run, args=(self._stop,), name="notify", daemon=True)
             )
         self._threads.append(
             threading.Thread(target=services.planner.run, args=(self._stop,), name="plan", daemon=True)
@@ -159,8 +159,8 @@ class Life:
     def _tell_machine(self) -> None:
         """Send the state of this machine to open pages at intervals; without one, the driver is not queried."""
         now = time.monotonic()
-        if self.services.hub.num_readers and now - self._told >= _MACHINE_S:
-            self._told = now
+        if self.services.hub.num_readers and now - self._machine_sent >= _MACHINE_S:
+            self._machine_sent = now
             here = self.services
             machine = machine_now(here.registry, here.cards, here.options.dist)
             here.hub.publish("machine", Message(kind="machine", machine=machine))

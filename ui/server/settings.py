@@ -12,10 +12,10 @@ from toolkit.cards import find_cards, read_cards
 from toolkit.files import delete_file, write_json
 from ui.server.auth import write_secret
 from ui.server.checks.download import has_hub_token
+from ui.server.notices.webhook import Webhook, wrong_with
 from ui.server.refusal import Refusal
 from ui.server.roots import Roots
 from ui.server.schemas import OCCASIONS, Occasion, Settings, SettingsChange, WebhookKind
-from ui.server.told.webhook import Webhook, wrong_with
 
 _FILE, _SECRET, _WEBHOOK = "settings.json", "hub_token", "webhook_url"
 _TRAINING_FOLDER = "output"

@@ -46,7 +46,7 @@ class Hub:
         return len(self._wake)
 
     def publish(self, topic: str, message: Message) -> None:
-        """Send a message. A topic is `jobs`, `machine`, `told`, or `job:<id>`."""
+        """Send a message. A topic is `jobs`, `machine`, `notices`, or `job:<id>`."""
         data = message.model_dump_json(exclude_none=True).encode("utf-8", "replace")
         with self._lock:
             self._number += 1
@@ -72,7 +72,7 @@ class Hub:
         """Server-sent events from the one after `last_id` on; a `reset` where that is unknown or too old.
 
         Args:
-            topics: `jobs`, `machine`, `told`, `job` for every job, or `job:<id>`; empty for all.
+            topics: `jobs`, `machine`, `notices`, `job` for every job, or `job:<id>`; empty for all.
             last_id: the last that the page has got, `<boot>-<number>`.
         """
         event, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from toolkit.units import duration
 from ui.server.jobs.files import file_id, find_file, sample_files
 from ui.server.jobs.job import Job
 from ui.server.refusal import Refusal
-from ui.server.routes.check import report
+from ui.server.routes.job_check import report
 from ui.server.schemas import CheckReport, CheckRequest, JobDetail, JobRequest
 from ui.server.services import Services
 from ui.server.views.detail import detail_of

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from jobs.cloud.gpus import rented
-from jobs.cloud.parcel import Parcel, Place, pack
+from jobs.cloud.parcel import Parcel, RemoteFolders, pack
 from jobs.cloud.remote_check import check_for
 from tests.tiny import ROOT, write_dataset, write_job
 from toolkit.config import JobConfig, load_job
@@ -24,7 +24,7 @@ def process_of(parcel: Parcel) -> dict[str, Any]:
     return process
 
 
-def arrive(parcel: Parcel, place: Place) -> JobConfig:
+def arrive(parcel: Parcel, place: RemoteFolders) -> JobConfig:
     """The job as the other machine reads it."""
     for item in parcel.cargo:
         for name, path in item.files.items():
@@ -49,7 +49,7 @@ def test_the_job_that_arrives_is_the_one_that_was_checked(
             (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / image).write_bytes(b"")
     here = load_job(tmp_path / "job.yaml")
-    place = Place(*(str(tmp_path / "there" / name) for name in ("data", "output", "caches")))
+    place = RemoteFolders(*(str(tmp_path / "there" / name) for name in ("data", "output", "caches")))
     parcel = pack(here, place)
     there = arrive(parcel, place)
     assert there.notices == here.notices
@@ -66,7 +66,7 @@ def test_the_job_that_arrives_is_the_one_that_was_checked(
 
 def test_everything_that_is_read_goes_along_and_nothing_that_is_written(tmp_path: Path) -> None:
     job = write_job(tmp_path, log_dir=str(tmp_path / "logs"))
-    parcel = pack(load_job(job), Place())
+    parcel = pack(load_job(job), RemoteFolders())
     assert [item.source.name for item in parcel.cargo] == ["flux2_tiny", "images"]
     assert process_of(parcel)["training_folder"] == "/output"
     assert process_of(parcel)["log_dir"] == "/output/tensorboard"
@@ -75,16 +75,16 @@ def test_everything_that_is_read_goes_along_and_nothing_that_is_written(tmp_path
 
 def test_equal_content_goes_to_the_same_place_and_changed_content_to_another(tmp_path: Path) -> None:
     job = load_job(write_job(tmp_path))
-    before = pack(job, Place()).cargo[1].target
-    assert pack(job, Place()).cargo[1].target == before
+    before = pack(job, RemoteFolders()).cargo[1].target
+    assert pack(job, RemoteFolders()).cargo[1].target == before
     (tmp_path / "images" / "0.txt").write_text("another caption")
-    assert pack(job, Place()).cargo[1].target != before
+    assert pack(job, RemoteFolders()).cargo[1].target != before
 
 
 def test_references_inside_the_folder_of_the_images_stay_inside(tmp_path: Path) -> None:
     write_dataset(tmp_path / "images" / "before")
     dataset = {"folder_path": str(tmp_path / "images"), "control_path": str(tmp_path / "images" / "before")}
-    parcel = pack(load_job(write_job(tmp_path, datasets=[{**dataset, "resolution": 32}])), Place())
+    parcel = pack(load_job(write_job(tmp_path, datasets=[{**dataset, "resolution": 32}])), RemoteFolders())
     sent = process_of(parcel)["datasets"][0]
     assert sent["control_path"] == [f"{sent['folder_path']}/before"]
     assert len(parcel.cargo) == 2
@@ -94,14 +94,14 @@ def test_caches_and_hidden_files_stay_here(tmp_path: Path) -> None:
     job = load_job(write_job(tmp_path))
     for name in ("_latent_cache", ".thumbnails"):
         write_dataset(tmp_path / "images" / name, count=1)
-    assert len(pack(job, Place()).cargo[1].files) == 8
+    assert len(pack(job, RemoteFolders()).cargo[1].files) == 8
 
 
 def test_a_list_of_images_takes_its_folder_along(tmp_path: Path) -> None:
     images = write_dataset(tmp_path / "images")
     (images / "list.json").write_text(json.dumps({"0.png": {"caption": "a picture"}}))
     job = write_job(tmp_path, datasets=[{"folder_path": str(images / "list.json"), "resolution": 32}])
-    assert process_of(pack(load_job(job), Place()))["datasets"][0]["folder_path"].endswith("/images/list.json")
+    assert process_of(pack(load_job(job), RemoteFolders()))["datasets"][0]["folder_path"].endswith("/images/list.json")
 
 
 def test_a_list_of_images_from_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_list_of_images_from_elsewhere_is_refused(tmp_path: Path) -> None:
     listed.write_text(json.dumps({str(images / "0.png"): {"caption": "a picture"}}))
     job = load_job(write_job(tmp_path, datasets=[{"folder_path": str(listed), "resolution": 32}]))
     with pytest.raises(UserError, match="put the images beside or below the list"):
-        pack(job, Place())
+        pack(job, RemoteFolders())
 
 
 def test_a_secret_is_sent_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_secret_is_sent_by_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
     path = write_job(tmp_path)
     text = path.read_text() + "meta: {service: '${MY_API_KEY}', author: '${AUTHOR}'}\n"
     path.write_text(text)
-    parcel = pack(load_job(path), Place())
+    parcel = pack(load_job(path), RemoteFolders())
     assert "do-not-tell-anyone" not in parcel.text
     assert parcel.variables == ("MY_API_KEY",)
     assert yaml.safe_load(parcel.text)["meta"] == {"service": "${MY_API_KEY}", "author": "somebody"}

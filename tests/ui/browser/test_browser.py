@@ -93,7 +93,7 @@ def test_the_tiny_model_is_trained_by_keyboard_alone(folder: Path) -> None:
 
 def test_title_notification_and_webhook_tell_of_a_run(folder: Path) -> None:
     """Fifteen seconds: a webhook is set and tried, and a hidden tab tells how far a run is and that it is done."""
-    tell("told.mjs", folder)
+    tell("notices.mjs", folder)
 
 
 def test_a_report_works_without_a_server(tmp_path: Path) -> None:

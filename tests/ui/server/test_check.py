@@ -140,13 +140,13 @@ def test_a_machine_with_a_card_is_checked_without_torch(tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 from tests.ui.server.conftest import job_text
-from ui.server.checks.checker import Asked, Checker
+from ui.server.checks.checker import CheckInputs, Checker
 from ui.server.jobs.text import TextFolder
 folder = Path(sys.argv[1])
 checker = Checker(TextFolder(folder / "texts"))
-checker.check(Asked(job_text(folder, "job", device="auto")))
+checker.check(CheckInputs(job_text(folder, "job", device="auto")))
 checker._elsewhere = None  # the next one must not need it
-facts = checker.check(Asked(job_text(folder, "job", device="auto"))).facts
+facts = checker.check(CheckInputs(job_text(folder, "job", device="auto"))).facts
 print(json.dumps([facts["processes"][0]["memory"]["device"], facts["processes"][0]["memory"]["machine"]["name"]]))
 print("torch" in sys.modules)
 """

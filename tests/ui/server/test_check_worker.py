@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.ui.server.conftest import job_text, wait_for
-from ui.server.checks.checker import Asked, Checker
+from ui.server.checks.checker import Checker, CheckInputs
 from ui.server.jobs.text import TextFolder
 
 
@@ -26,7 +26,7 @@ def test_checks_after_the_first_find_the_libraries_loaded_and_one_that_dies_is_r
         started = time.monotonic()
         text = job_text(tmp_path, "job", network={"type": "lora", "linear": rank})
         with checker.texts.file(text) as path:
-            found = checker._elsewhere(path, Asked(text))
+            found = checker._elsewhere(path, CheckInputs(text))
         print(f"rank {rank}: {time.monotonic() - started:.1f} s")
         return found, time.monotonic() - started
 

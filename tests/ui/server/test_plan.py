@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.ui.server.conftest import Site, wait_for
+from ui.server.notices import notifier
 from ui.server.schemas import GpuInfo
-from ui.server.told import teller
 
 _GB = 1 << 30
 
@@ -39,7 +39,7 @@ def test_a_job_that_waits_says_how_long_it_will_take(site: Site) -> None:
 
 
 def test_a_job_that_lacks_memory_is_held_and_people_are_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teller, "HELD_S", 0.3)
+    monkeypatch.setattr(notifier, "HELD_S", 0.3)
     full = card(used_bytes=24 * _GB)
     monkeypatch.setattr(site.services.cards, "all", lambda: [full])
     monkeypatch.setattr(site.services.checker, "peaks", lambda text: ([20 * _GB], _GB))
@@ -47,11 +47,11 @@ def test_a_job_that_lacks_memory_is_held_and_people_are_told_once(site: Site, mo
     held = wait_for(lambda: found if (found := row(site, id_))["is_held"] else None, lambda: row(site, id_))
     assert held["state"] == "queued"
     assert held["reason"].startswith("Waiting for memory on GPU 0")
-    (told,) = wait_for(lambda: site.client.get("/api/told").json()["told"])
-    assert (told["occasion"], told["job_id"], told["title"]) == ("needs", id_, "job: held back for 0 minutes")
-    assert told["text"].startswith(held["reason"])
-    site.services.teller.look()
-    assert site.client.get("/api/told").json()["told"] == [told]
+    (notice,) = wait_for(lambda: site.client.get("/api/notices").json()["notices"])
+    assert (notice["occasion"], notice["job_id"], notice["title"]) == ("needs", id_, "job: held back for 0 minutes")
+    assert notice["text"].startswith(held["reason"])
+    site.services.notifier.look()
+    assert site.client.get("/api/notices").json()["notices"] == [notice]
     site.act(id_, "pause")
     wait_for(lambda: not site.services.registry.held_since)
 

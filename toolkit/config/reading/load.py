@@ -27,9 +27,9 @@ from toolkit.config.reading.placeholders import (
     secrets_of_environment,
     written_secrets,
 )
-from toolkit.config.reading.places import Place, located, nearest_place, places_of
 from toolkit.config.reading.problems import MOST_EXPLAINED, explain, misplaced, unsupported_job
 from toolkit.config.reading.suggest import suggestion_in
+from toolkit.config.reading.text_positions import TextPosition, located, nearest_position, text_positions
 from toolkit.config.reading.tidy import tidy
 from toolkit.config.remarks import given_keys, remarks
 from toolkit.config.training_process import TrainingProcessConfig
@@ -72,7 +72,7 @@ def load_job_text(text: str, source: Path, name: str | None = None, overrides: S
     except JobError as error:
         problems = [located(problem, {}, {}, 0) for problem in error.problems]
         raise JobError(error.source, problems, error.notices) from error
-    places = places_of(text, is_json=is_json(source))
+    places = text_positions(text, is_json=is_json(source))
     return check_job(tree, path=source, known=find_known(), name=name, overrides=overrides, places=places)
 
 
@@ -83,7 +83,7 @@ def check_job(
     known: Known,
     name: str | None = None,
     overrides: Sequence[str] = (),
-    places: Mapping[Location, Place] | None = None,
+    places: Mapping[Location, TextPosition] | None = None,
 ) -> JobConfig:
     """Check a parsed job; `places` are those of its text.
 
@@ -164,7 +164,7 @@ def _in_order(
     findings: Iterable[Finding],
     written: dict[str, Any],
     layout: Layout,
-    places: Mapping[Location, Place],
+    places: Mapping[Location, TextPosition],
     *,
     severity: Severity = "error",
 ) -> list[Problem]:
@@ -174,7 +174,7 @@ def _in_order(
         first.setdefault(layout.name_as_written(location, written), what)
     made = []
     for location in sorted(first, key=lambda at: order_of(written, at)):
-        line, column = nearest_place(location, places) or (None, None)
+        line, column = nearest_position(location, places) or (None, None)
         what = first[location]
         made.append(Problem(text_of(location), what, severity, suggestion_in(what), line, column))
     return made

@@ -13,7 +13,7 @@ from toolkit.output.bundles import BrokenBundle, read_bundle, step_folders
 from toolkit.runtime.control import Command
 from ui.server.actions.control import ask, end_at_once
 from ui.server.actions.guards import must_have_folder, must_rest, see
-from ui.server.actions.places import MOST_COPIES, Places
+from ui.server.actions.output_folders import MOST_COPIES, OutputFolders
 from ui.server.jobs.folders import JOB_FILE
 from ui.server.jobs.job import Job
 from ui.server.jobs.notes import new_notes, write_notes
@@ -33,7 +33,7 @@ class Actions:
         self.roots = registry.roots
         self.store = registry.store
         self.texts = texts
-        self.places = Places(texts, registry.roots)
+        self.folders = OutputFolders(texts, registry.roots)
         self.kick = kick
 
     def make(self, request: JobRequest, *, origin: str = "") -> Job:
@@ -46,7 +46,7 @@ class Actions:
         Raises:
             Refusal: the text is none, names a path outside the roots, or a folder that is taken.
         """
-        folder = self.places.folder_of(request.yaml)
+        folder = self.folders.folder_of(request.yaml)
         with self.registry.lock:
             lost = self.registry.anchors.living_in(folder)
             is_taken = folder.exists() and any(folder.iterdir())
@@ -54,7 +54,7 @@ class Actions:
                 what = f"{folder} was moved or deleted, but process {lost.pid} still runs there. Stop that job first."
                 raise Refusal(409, what, "config.name")
             if is_taken:
-                raise Refusal(409, [self.places.taken(folder, request.yaml)])
+                raise Refusal(409, [self.folders.taken(folder, request.yaml)])
             write_text(folder / JOB_FILE, request.yaml)
             try:
                 write_notes(folder, new_notes(origin))
@@ -83,7 +83,7 @@ class Actions:
                         "browser. Reload the page to see what is different, then save again."
                     )
                     raise Refusal(409, what)
-                folder = self.places.folder_of(change.yaml)
+                folder = self.folders.folder_of(change.yaml)
                 if folder != job.folder:
                     what = f"With this name, the output would go to {folder}. To use another name, clone the job."
                     raise Refusal(409, what, "config.name")
@@ -111,7 +111,7 @@ class Actions:
             arguments += ["--from-step", str(request.checkpoint)]
         with self.registry.lock:
             must_rest(self.registry, job, "The job is already running.")
-            text = self.places.own_text(job)
+            text = self.folders.own_text(job)
             if request.steps is not None:
                 text = edited(text, {"train.steps": request.steps})
             require_inside(parsed(self.texts, text), self.roots)
@@ -168,12 +168,12 @@ class Actions:
 
     def clone(self, job: Job, name: str | None) -> Job:
         """A new draft with the same text under another name."""
-        text = self.places.own_text(job)
+        text = self.folders.own_text(job)
         names = [name] if name else [f"{job.settings.name or job.folder.name}_{n}" for n in range(2, MOST_COPIES)]
         key = name_key(parsed(self.texts, text))
         for candidate in names:
             copy = edited(text, {key: candidate})
-            if name or not self.places.folder_of(copy).exists():
+            if name or not self.folders.folder_of(copy).exists():
                 return self.make(JobRequest(yaml=copy), origin=job.id)
         raise Refusal(409, "There are too many copies of this job. Give the copy a name.", "name")
 

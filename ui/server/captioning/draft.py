@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ui.server.actions import Actions
-from ui.server.actions.places import free_name
+from ui.server.actions.output_folders import free_name
 from ui.server.datasets.library import Dataset
 from ui.server.refusal import Refusal
 from ui.server.schemas import CaptionJobDraft, CaptionJobRequest
@@ -37,7 +37,7 @@ def draft_of(request: CaptionJobRequest, dataset: Dataset, folder: Path, actions
     tree = {"job": "extension", "config": {"name": name, "process": [entry]}}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     try:
-        actions.places.folder_of(text)
+        actions.folders.folder_of(text)
     except Refusal as refusal:
         return CaptionJobDraft(yaml=None, problems=refusal.problems)
     return CaptionJobDraft(yaml=clean(text), problems=[])

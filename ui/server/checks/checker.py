@@ -38,7 +38,7 @@ class _NeedsTorch(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckInputs:
     """What is to be checked.
 
     Attributes:
@@ -57,7 +57,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckResult:
     """What a check has found.
 
     Attributes:
@@ -79,7 +79,7 @@ class Checker:
         self._refused: dict[str, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
-    def check(self, asked: Asked) -> Found:
+    def check(self, asked: CheckInputs) -> CheckResult:
         """What is to be said of a job text."""
         find_known()  # a user's extension may load what it likes
         with self.texts.file(asked.text) as path:
@@ -93,7 +93,7 @@ class Checker:
                 self._remember(config, facts)
             except UserError as error:
                 facts = unreadable_facts(str(path), error)
-            return Found(_named(facts, str(path)), config)
+            return CheckResult(_named(facts, str(path)), config)
 
     def close(self) -> None:
         """End the process that checks what this one cannot."""
@@ -101,7 +101,7 @@ class Checker:
 
     def peaks(self, text: str) -> tuple[list[int], int] | None:
         """The most bytes of each card and of RAM that a job takes; None if nothing is predicted, or it cannot work."""
-        for process in self.check(Asked(text)).facts["processes"]:
+        for process in self.check(CheckInputs(text)).facts["processes"]:
             memory = process.get("memory")
             if memory and process["ok"]:
                 return [int(peak) for peak in memory["card_peaks"]], int(memory["peak_ram_bytes"])
@@ -120,12 +120,12 @@ class Checker:
             while len(self._refused) > _KEPT:
                 self._refused.pop(next(iter(self._refused)), None)
 
-    def _job(self, config: JobConfig, asked: Asked) -> Job:
+    def _job(self, config: JobConfig, asked: CheckInputs) -> Job:
         source: Any = asked.resume
         choice = ResumeChoice(source, asked.from_step, asked.accept)
         return Job(config, resume=choice, vram_gb=asked.vram_gb)
 
-    def _elsewhere(self, path: Path, asked: Asked) -> dict[str, Any]:
+    def _elsewhere(self, path: Path, asked: CheckInputs) -> dict[str, Any]:
         """The same in a process of its own, which also remembers what it has found in the model's files."""
         key = sha256_json([asked.text, asked.vram_gb, asked.resume, asked.from_step, asked.accept])
         with self._lock:
@@ -149,7 +149,7 @@ class Checker:
                     del self._answers[next(iter(self._answers))]
         return facts
 
-    def _of_command(self, path: Path, asked: Asked) -> dict[str, Any]:
+    def _of_command(self, path: Path, asked: CheckInputs) -> dict[str, Any]:
         """The same by the command line, where another check keeps the process busy, or it has failed."""
         command = [sys.executable, str(REPOSITORY / "run.py"), "--check", "--json", str(path), "--resume", asked.resume]
         command += ["--vram", str(asked.vram_gb)] if asked.vram_gb is not None else []

@@ -16,7 +16,7 @@ from toolkit.config import load_job
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import UserError
-from ui.server.checks.checker import Found
+from ui.server.checks.checker import CheckResult
 from ui.server.checks.drawn_before import pace_of
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import CONFIG_FILE, Job
@@ -46,7 +46,7 @@ _SHARE = (0.5, 0.25)  # of its peak that a card reaches: at best, at worst
 _MOST_RUNS = 20
 
 
-def estimate(found: Found, jobs: Iterable[Job]) -> Estimate | None:
+def estimate(found: CheckResult, jobs: Iterable[Job]) -> Estimate | None:
     """How long the run of a job will take; None if nothing can be said.
 
     Args:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from ui.server.checks.checker import Asked, Checker
+from ui.server.checks.checker import Checker, CheckInputs
 from ui.server.checks.estimate import estimate
 from ui.server.jobs.folders import stamp
 from ui.server.jobs.job import Job
@@ -82,8 +82,10 @@ def _unknown(why: str) -> Planned:
     return Planned(low_s=None, high_s=None, basis=why)
 
 
-def _asked(text: str, arguments: tuple[str, ...]) -> Asked:
+def _asked(text: str, arguments: tuple[str, ...]) -> CheckInputs:
     """What is to be checked of a start with these arguments."""
     after = dict(itertools.pairwise(arguments))
     step = after.get("--from-step")
-    return Asked(text, from_step=None if step is None else int(step), accept="--accept-config-change" in arguments)
+    return CheckInputs(
+        text, from_step=None if step is None else int(step), accept="--accept-config-change" in arguments
+    )

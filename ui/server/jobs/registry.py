@@ -35,7 +35,7 @@ log = logging.getLogger("ui.server")
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Sent:
     """The row of a job that pages were sent last, and when by a clock that nobody sets."""
 
     version: int
@@ -65,7 +65,7 @@ class Registry:
         self.held_since: dict[str, float] = {}
         self._jobs: dict[str, Job] = {}
         self._finder = FolderFinder(roots, look_for_output)
-        self._told: dict[str, _Told] = {}
+        self._sent: dict[str, _Sent] = {}
         self.has_begun = threading.Event()
         self._complained: set[str] = set()
         self._found = self._looked = 0.0
@@ -225,7 +225,7 @@ class Registry:
     def _drop(self, job: Job) -> None:
         job.close()
         if self._jobs.pop(job.id, None) is not None:
-            self._told.pop(job.id, None)
+            self._sent.pop(job.id, None)
             self.hub.publish("jobs", Message(kind="removed", job_id=job.id))
 
     def _positions(self) -> dict[str, int]:
@@ -247,17 +247,17 @@ class Registry:
         if not changed:
             return
         for job in changed:
-            self._told[job.id] = _Told(job.version, job.state, now)
+            self._sent[job.id] = _Sent(job.version, job.state, now)
         positions = self._positions()
         rows = [row_of(job, positions.get(job.id)) for job in changed]
         self.hub.publish("jobs", Message(kind="jobs", jobs=rows))
 
     def _is_due(self, job: Job, now: float) -> bool:
         """Whether a changed row is sent now: of a run that only goes on, at most twice a second."""
-        told = self._told.get(job.id)
-        if told is None or told.version == job.version:
-            return told is None
-        return not job.is_live or told.state != job.state or now - told.time >= _ROWS_S
+        sent = self._sent.get(job.id)
+        if sent is None or sent.version == job.version:
+            return sent is None
+        return not job.is_live or sent.state != job.state or now - sent.time >= _ROWS_S
 
     def _tell_events(self, job: Job, events: list[dict[str, Any]]) -> None:
         if events:

@@ -18,7 +18,7 @@ from toolkit.config.process import ProcessConfig, must_be_folder_name
 from toolkit.config.reading.locations import Location, text_of, value_at
 from toolkit.config.reading.parse import parse_file
 from toolkit.config.reading.placeholders import expand_variables, fill_name, redact
-from toolkit.config.reading.places import nearest_place, places_of
+from toolkit.config.reading.text_positions import nearest_position, text_positions
 from toolkit.config.sample_prompt import FLAG
 from toolkit.errors import JobError, UserError
 from toolkit.errors import Problem as Found
@@ -96,13 +96,13 @@ def outside(tree: Any, roots: Roots, text: str = "") -> list[Problem]:
     """Every path in a job that leads out of the roots, with its place in the text."""
     if not isinstance(tree, dict):
         return []
-    places = places_of(text)
+    places = text_positions(text)
     expanded, secrets, _ = expand_variables(fill_name(tree, None)[0])
     problems = []
     for location, text in _texts(expanded, ()):
         for path in _paths(location, text):
             if not roots.holds(path):
-                line, column = nearest_place(location, places) or (None, None)
+                line, column = nearest_position(location, places) or (None, None)
                 where, what = key_of(text_of(location)), clean(redact(roots.refusal_of(path), secrets))
                 problems.append(Problem(severity="error", where=where, what=what, line=line, column=column))
     return problems

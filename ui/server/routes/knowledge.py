@@ -79,5 +79,5 @@ def change_settings(here: Here, body: SettingsChange) -> Settings:
     """Change settings; what is left out stays."""
     changed = here.settings.change(body)
     if body.webhook_url is not None or body.webhook_kind is not None:
-        here.teller.outbox.problem = None  # it was of the former one
+        here.notifier.outbox.problem = None  # it was of the former one
     return changed

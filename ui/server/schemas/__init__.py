@@ -12,7 +12,6 @@ from ui.server.schemas.captioning import (
     ProposalRow,
     Proposals,
 )
-from ui.server.schemas.check import Bucket, CheckReport, CheckRequest, DatasetTable, Estimate, MemoryReport, Phase, Way
 from ui.server.schemas.compare import ComparedRun, ComparedSetting, Comparison
 from ui.server.schemas.datasets import (
     Badge,
@@ -51,6 +50,16 @@ from ui.server.schemas.datasets import (
     Uploaded,
     UploadLimits,
 )
+from ui.server.schemas.job_check import (
+    Bucket,
+    CheckReport,
+    CheckRequest,
+    DatasetTable,
+    Estimate,
+    MemoryReport,
+    Phase,
+    Way,
+)
 from ui.server.schemas.jobs import (
     NO_CARD,
     Action,
@@ -80,7 +89,7 @@ from ui.server.schemas.machine import (
     Trash,
     VariantInfo,
 )
-from ui.server.schemas.told import OCCASIONS, Occasion, Told, ToldList, WebhookAnswer, WebhookKind
+from ui.server.schemas.notices import OCCASIONS, Notice, NoticeList, Occasion, WebhookAnswer, WebhookKind
 from ui.server.schemas.tryout import (
     Grid,
     GridColumn,
@@ -194,6 +203,8 @@ __all__ = [
     "Message",
     "Metrics",
     "ModelInfo",
+    "Notice",
+    "NoticeList",
     "Occasion",
     "Origin",
     "Origins",
@@ -221,8 +232,6 @@ __all__ = [
     "SettingsChange",
     "Severity",
     "Star",
-    "Told",
-    "ToldList",
     "Trash",
     "TryoutDraft",
     "TryoutRequest",

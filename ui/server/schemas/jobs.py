@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ui.server.schemas.base import Answer, Body, Problem
 from ui.server.schemas.machine import Machine
-from ui.server.schemas.told import Told
+from ui.server.schemas.notices import Notice
 
 JobState = Literal[
     "draft",
@@ -191,12 +191,12 @@ class Message(Answer):
     """One message of `GET /api/events` (server-sent events); `id` is `<boot>-<n>`.
 
     Kinds: `reset` (fetch everything again), `jobs` (rows that changed), `job` (events of one job, at most 4 a second),
-    `removed` (a job id), `machine`, `told` (what people are told).
+    `removed` (a job id), `machine`, `notice` (see Notice).
     """
 
-    kind: Literal["reset", "jobs", "job", "removed", "machine", "told"]
+    kind: Literal["reset", "jobs", "job", "removed", "machine", "notice"]
     job_id: str | None = None
     jobs: list[JobRow] | None = None
     events: list[dict[str, Any]] | None = None
     machine: Machine | None = None
-    told: Told | None = None
+    notice: Notice | None = None

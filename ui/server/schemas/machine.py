@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from ui.server.schemas.base import Answer, Body
-from ui.server.schemas.told import Occasion, WebhookKind
+from ui.server.schemas.notices import Occasion, WebhookKind
 
 
 class VariantInfo(Answer):
@@ -89,7 +89,7 @@ class Settings(Answer):
     has_hub_token: bool
     has_webhook: bool
     webhook_kind: WebhookKind
-    webhook_on: list[Occasion] = Field(description="What the webhook is told of.")
+    webhook_on: list[Occasion] = Field(description="Which notices go to the webhook.")
 
 
 class SettingsChange(Body):

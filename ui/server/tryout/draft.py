@@ -12,7 +12,7 @@ from toolkit.cards import find_cards
 from toolkit.config.drawing.generate import GenerateConfig
 from toolkit.errors import UserError
 from ui.server.actions import Actions
-from ui.server.actions.places import free_name
+from ui.server.actions.output_folders import free_name
 from ui.server.jobs.job import Job
 from ui.server.refusal import Refusal
 from ui.server.schemas import Problem, TryoutDraft, TryoutRequest, TryoutStart
@@ -119,12 +119,12 @@ def _missing(**lists: list[Any]) -> list[Problem]:
 
 def _place_problems(text: str, actions: Actions) -> list[Problem]:
     try:
-        folder = actions.places.folder_of(text)
+        folder = actions.folders.folder_of(text)
     except Refusal as refusal:
         names = {"config.name": "name", "training_folder": "name"}
         return [it.model_copy(update={"where": names.get(it.where, it.where)}) for it in refusal.problems]
     if folder.exists() and any(folder.iterdir()):
-        return [actions.places.taken(folder, text).model_copy(update={"where": "name", "fix": None})]
+        return [actions.folders.taken(folder, text).model_copy(update={"where": "name", "fix": None})]
     return []
 
 

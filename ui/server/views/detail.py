@@ -24,7 +24,7 @@ _MOST_WARNINGS = 100
 
 def detail_of(job: Job, row: JobRow) -> JobDetail:
     """All of it."""
-    stages, warnings = _told(job)
+    stages, warnings = _memory_and_warnings(job)
     controls = controls_of(job)
     return JobDetail(
         **row.model_dump(),
@@ -120,7 +120,7 @@ def _log(job: Job) -> str:
     return clean("\n".join(printable(line) for line in lines[-_LOG_LINES:]))
 
 
-def _told(job: Job) -> tuple[list[MemoryUse], list[str]]:
+def _memory_and_warnings(job: Job) -> tuple[list[MemoryUse], list[str]]:
     """What each stage of the last start took, and what it has warned of."""
     found: dict[str, dict[str, Any]] = {}
     warnings: dict[str, None] = {}

@@ -124,7 +124,7 @@ def _folded(text: bytes) -> bytes:
 
 
 def _messages(job: Job, first: int | None, count: int, query: str) -> LogPage:
-    lines = list(_told(job))
+    lines = list(_message_lines(job))
     start = max(0, len(lines) - count) if first is None else first
     wanted = query.casefold()
     matches = [number for number, line in enumerate(lines) if wanted in line.casefold()][:_MOST_MATCHES]
@@ -133,7 +133,7 @@ def _messages(job: Job, first: int | None, count: int, query: str) -> LogPage:
     )
 
 
-def _told(job: Job) -> Iterator[str]:
+def _message_lines(job: Job) -> Iterator[str]:
     for event in events_of(job.folder / EVENTS_FILE, "message", "warning", "error"):
         kind = event.get("kind")
         text = event.get("message") if kind == "error" else event.get("text")

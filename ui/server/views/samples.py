@@ -15,12 +15,12 @@ from ui.server.words import clean
 
 def samples_of(job: Job) -> Samples:
     """Every sample. What it was drawn from is taken from its event; only where there is none, from the job text."""
-    told = _told(job)
+    events = _sample_events(job)
     files = sample_files(job)
     starred = set(job.notes.starred)
     samples = []
     for found in files:
-        event = told.get(found.path.name, {})
+        event = events.get(found.path.name, {})
         samples.append(
             Sample(
                 file=file_id(job, found.path),
@@ -45,7 +45,7 @@ def samples_of(job: Job) -> Samples:
     )
 
 
-def _told(job: Job) -> dict[str, dict[str, Any]]:
+def _sample_events(job: Job) -> dict[str, dict[str, Any]]:
     return {
         PurePosixPath(str(event.get("path", "")).replace("\\", "/")).name: event
         for event in events_of(job.folder / EVENTS_FILE, "sample")

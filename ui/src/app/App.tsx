@@ -4,7 +4,7 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { Route, Switch } from "wouter";
 import { Waiting } from "../components/Page";
 import { LiveContext, useLiveStream } from "../hooks/useLive";
-import { useTold } from "../hooks/useTold";
+import { useNotices } from "../hooks/useNotices";
 import { signIn, storedToken, tokenInFragment, whenSignedOut } from "../lib/api";
 import { HomePage } from "./home/HomePage";
 import { JobsPage } from "./jobs/JobsPage";
@@ -62,7 +62,7 @@ export function App() {
 }
 
 function Pages() {
-  const live = useLiveStream(useTold());
+  const live = useLiveStream(useNotices());
   return (
     <LiveContext.Provider value={live}>
       <Shell>

@@ -693,12 +693,12 @@ export interface MemoryUse {
 
 /** One message of `GET /api/events` (server-sent events); `id` is `<boot>-<n>`. */
 export interface Message {
-  kind: "reset" | "jobs" | "job" | "removed" | "machine" | "told";
+  kind: "reset" | "jobs" | "job" | "removed" | "machine" | "notice";
   job_id?: string | null;
   jobs?: JobRow[] | null;
   events?: Record<string, unknown>[] | null;
   machine?: Machine | null;
-  told?: Told | null;
+  notice?: Notice | null;
 }
 
 /** `GET /api/jobs/{id}/metrics`. */
@@ -724,6 +724,28 @@ export interface ModelInfo {
   defaults: Record<string, Record<string, unknown>>;
   notes: string[];
   variants: VariantInfo[];
+}
+
+/** A message to people, shown once. */
+export interface Notice {
+  /** The same event has the same one in every tab and after a restart of the server. */
+  id: string;
+  /** `needs`: it does not go on without somebody. */
+  occasion: "done" | "failed" | "needs";
+  /** None: it is about the machine or the webhook. */
+  job_id: string | null;
+  title: string;
+  text: string;
+  /** When it happened, in seconds since 1970. */
+  time: number;
+}
+
+/** `GET /api/notices`. */
+export interface NoticeList {
+  /** Of the last hours, the newest first. */
+  notices: Notice[];
+  /** Why the last message could not be delivered; null if it was. */
+  webhook_problem: string | null;
 }
 
 /** Settings that a job has come from. */
@@ -946,7 +968,7 @@ export interface Settings {
   has_hub_token: boolean;
   has_webhook: boolean;
   webhook_kind: "json" | "ntfy" | "discord" | "slack";
-  /** What the webhook is told of. */
+  /** Which notices go to the webhook. */
   webhook_on: ("done" | "failed" | "needs")[];
 }
 
@@ -965,28 +987,6 @@ export interface SettingsChange {
 /** `PUT /api/jobs/{id}/samples/{file}/star`. */
 export interface Star {
   is_starred: boolean;
-}
-
-/** Something that people are told once. */
-export interface Told {
-  /** The same event has the same one in every tab and after a restart of the server. */
-  id: string;
-  /** `needs`: it does not go on without somebody. */
-  occasion: "done" | "failed" | "needs";
-  /** None: it is about the machine or the webhook. */
-  job_id: string | null;
-  title: string;
-  text: string;
-  /** When it happened, in seconds since 1970. */
-  time: number;
-}
-
-/** `GET /api/told`. */
-export interface ToldList {
-  /** Of the last hours, the newest first. */
-  told: Told[];
-  /** Why the last message could not be delivered; null if it was. */
-  webhook_problem: string | null;
 }
 
 /** `GET /api/trash`: jobs that were deleted, in every root. */

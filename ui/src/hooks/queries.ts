@@ -15,7 +15,7 @@ import type {
   Samples,
   Seen,
   Settings,
-  ToldList,
+  NoticeList,
   Trash,
   TryoutStart,
 } from "../generated/api";
@@ -78,7 +78,7 @@ export const useMachine = () => useGet<Machine>(KEYS.machine, "/api/machine");
 export const useModels = () => useGet<ModelInfo[]>(["models"], "/api/models");
 export const useFormSchema = () => useGet<FormSchema>(["form"], "/api/form");
 export const useSettings = () => useGet<Settings>(["settings"], "/api/settings");
-export const useToldList = () => useGet<ToldList>(["told"], "/api/told");
+export const useNoticeList = () => useGet<NoticeList>(["notices"], "/api/notices");
 
 /** The newest state of a job row, from the list if the job itself was not asked for. */
 export function useJobName(id: string): string | undefined {

@@ -1,8 +1,8 @@
 /** Notifications of the browser about jobs: off until somebody turns them on in this browser. */
-import type { Told } from "../generated/api";
+import type { Notice } from "../generated/api";
 
 const WISH = "notifications";
-const SEEN = "told-seen";
+const SEEN = "notices-seen";
 const MOST_SEEN = 100;
 
 export type NoticeState = "off" | "on" | "blocked" | "impossible";
@@ -22,7 +22,7 @@ export async function wishNotices(isOn: boolean): Promise<NoticeState> {
 }
 
 /** Show one. The same event in another tab replaces it instead of being shown twice. */
-export function showNotice({ id, title, text, job_id }: Told, onOpen: (path: string) => void): void {
+export function showNotice({ id, title, text, job_id }: Notice, onOpen: (path: string) => void): void {
   if (noticeState() !== "on") return;
   const notice = new Notification(title, { body: text, tag: id, icon: "/favicon.svg" });
   notice.addEventListener("click", () => {
@@ -33,12 +33,12 @@ export function showNotice({ id, title, text, job_id }: Told, onOpen: (path: str
 }
 
 /** Those of a list that no tab of this browser has come across; from now on they are known. */
-export function unseen(list: Told[]): Told[] {
+export function unseen(list: Notice[]): Notice[] {
   const known = seen();
-  const fresh = list.filter((told) => !known.includes(told.id));
+  const fresh = list.filter((notice) => !known.includes(notice.id));
   if (fresh.length) {
     try {
-      localStorage.setItem(SEEN, JSON.stringify([...known, ...fresh.map((told) => told.id)].slice(-MOST_SEEN)));
+      localStorage.setItem(SEEN, JSON.stringify([...known, ...fresh.map((notice) => notice.id)].slice(-MOST_SEEN)));
     } catch {
       // a full store: at worst one is shown again after the server was away
     }

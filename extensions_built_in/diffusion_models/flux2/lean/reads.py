@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkit.memory.recompute import Held
+from toolkit.memory.recompute import BlockValue
 
-READ: Held[slice | None] = Held(None)
+READ: BlockValue[slice | None] = BlockValue(None)
 """Tokens of the whole sequence; None for all. Also set while backward recomputes a block."""

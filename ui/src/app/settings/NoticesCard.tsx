@@ -1,17 +1,17 @@
-/** Who is told when a job is done, has failed or needs somebody: this browser, and a webhook. */
+/** Who is notified when a job is done, has failed or needs somebody: this browser, and a webhook. */
 import { useQueryClient } from "@tanstack/react-query";
 import { useState, type FormEvent, type ReactNode } from "react";
 import { Button } from "../../components/Button";
 import { Icon } from "../../components/Icon";
 import { ErrorCard } from "../../components/Page";
 import { useToast } from "../../components/Toasts";
-import type { Settings, SettingsChange, Told, WebhookAnswer } from "../../generated/api";
-import { useToldList } from "../../hooks/queries";
+import type { Settings, SettingsChange, Notice, WebhookAnswer } from "../../generated/api";
+import { useNoticeList } from "../../hooks/queries";
 import { call } from "../../lib/api";
 import { noticeState, wishNotices, type NoticeState } from "../../lib/notices";
 
 type Kind = Settings["webhook_kind"];
-type Occasion = Told["occasion"];
+type Occasion = Notice["occasion"];
 
 const KINDS: Record<Kind, [string, string]> = {
   ntfy: ["ntfy", "https://ntfy.sh/my-secret-topic"],
@@ -65,7 +65,7 @@ function BrowserNotices() {
 function WebhookForm({ settings }: { settings: Settings }) {
   const client = useQueryClient();
   const toast = useToast();
-  const told = useToldList();
+  const notices = useNoticeList();
   const [url, setUrl] = useState("");
   const [kind, setKind] = useState<Kind>(settings.has_webhook ? settings.webhook_kind : "ntfy");
   const [occasions, setOccasions] = useState<Occasion[]>(settings.webhook_on);
@@ -82,7 +82,7 @@ function WebhookForm({ settings }: { settings: Settings }) {
       setProblem(error);
     }
     setBusy(false);
-    void client.invalidateQueries({ queryKey: ["told"] });
+    void client.invalidateQueries({ queryKey: ["notices"] });
   };
   const save = async (change: SettingsChange) => {
     client.setQueryData(["settings"], await call<Settings>("PUT", "/api/settings", change));
@@ -149,8 +149,8 @@ function WebhookForm({ settings }: { settings: Settings }) {
             {answer.is_accepted ? "The test was accepted." : "The test was not accepted."} The answer: {answer.said}
           </Outcome>
         ) : (
-          told.data?.webhook_problem && (
-            <Outcome isGood={false}>The last message could not be delivered: {told.data.webhook_problem}</Outcome>
+          notices.data?.webhook_problem && (
+            <Outcome isGood={false}>The last message could not be delivered: {notices.data.webhook_problem}</Outcome>
           )
         )}
       </div>

@@ -1,4 +1,4 @@
-"""Which state of a job, and which lack of room, people are told of, and in which words."""
+"""Which states of a job, and which lack of disk space, people are notified of, and in which words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from toolkit.output.figures import number
 from toolkit.units import gigabytes
 from ui.server.jobs.job import Job
 from ui.server.jobs.starts import wish_of
-from ui.server.schemas import DiskInfo, JobState, Occasion, Told
+from ui.server.schemas import DiskInfo, JobState, Notice, Occasion
 from ui.server.words import clean, printable
 
 _LONGEST = 500
 LOW_BYTES, ENOUGH_BYTES = 5 << 30, 8 << 30
-HELD_S = 600.0  # that a job may wait for room before people are told
+HELD_S = 600.0  # that a job may wait for room before people are notified
 
 OCCASION_OF: Mapping[JobState, tuple[Occasion, str]] = {
     "done": ("done", "done"),
@@ -28,13 +28,13 @@ OCCASION_OF: Mapping[JobState, tuple[Occasion, str]] = {
 }
 
 
-def told_of(job: Job) -> Told | None:
-    """What people are told of a job as it is now; None where nobody need know, or where they have asked for it."""
+def notice_of(job: Job) -> Notice | None:
+    """The notice about a job as it is now; None if nobody needs to know, or if the user has asked for this state."""
     found = OCCASION_OF.get(job.state)
     if found is None or (job.state == "killed" and wish_of(job.entry, job.launch, job.run)):
         return None
     occasion, words = found
-    return Told(
+    return Notice(
         id=_id(job.id, job.last_start, words, job.trouble),
         occasion=occasion,
         job_id=job.id,
@@ -44,10 +44,10 @@ def told_of(job: Job) -> Told | None:
     )
 
 
-def told_of_held(job: Job, held_s: float) -> Told:
-    """What people are told of the first job of a queue that something outside it keeps waiting."""
+def notice_of_held(job: Job, held_s: float) -> Notice:
+    """The notice that something outside the queue keeps its first job waiting."""
     entry = job.entry
-    return Told(
+    return Notice(
         id=_id("held", job.id, repr(entry.wished if entry else 0.0)),
         occasion="needs",
         job_id=job.id,
@@ -57,9 +57,9 @@ def told_of_held(job: Job, held_s: float) -> Told:
     )
 
 
-def told_of_disk(disk: DiskInfo) -> Told:
-    """What people are told of a drive that is nearly full."""
-    return Told(
+def notice_of_disk(disk: DiskInfo) -> Notice:
+    """The notice that a drive is nearly full."""
+    return Notice(
         id=_id("disk", disk.root),
         occasion="needs",
         job_id=None,
@@ -70,7 +70,7 @@ def told_of_disk(disk: DiskInfo) -> Told:
 
 
 def name_of(job: Job) -> str:
-    """What a job is called where people are told of it."""
+    """The name of a job in notices."""
     return job.settings.name or job.summary.name or job.folder.name
 
 

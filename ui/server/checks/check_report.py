@@ -11,7 +11,7 @@ from toolkit.config import JobConfig
 from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.errors import Problem as Said
 from toolkit.output.disk import free_bytes
-from ui.server.checks.checker import Found
+from ui.server.checks.checker import CheckResult
 from ui.server.checks.download import Download, download_of
 from ui.server.checks.fixes import way_to_fit, with_fix
 from ui.server.jobs.text import as_problem
@@ -29,7 +29,7 @@ from ui.server.words import clean
 
 
 def report_of(
-    found: Found, estimate: Estimate | None, tree: Any = None, *, environment: Mapping[str, str] = os.environ
+    found: CheckResult, estimate: Estimate | None, tree: Any = None, *, environment: Mapping[str, str] = os.environ
 ) -> CheckReport:
     """All that is to be said of a job before it starts.
 

@@ -1,4 +1,4 @@
-"""What people are told, and the webhook that carries it."""
+"""Notices to people, and the webhook that carries them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ WebhookKind = Literal["json", "ntfy", "discord", "slack"]
 OCCASIONS: tuple[Occasion, ...] = ("done", "failed", "needs")
 
 
-class Told(Answer):
-    """Something that people are told once."""
+class Notice(Answer):
+    """A message to people, shown once."""
 
     id: str = Field(description="The same event has the same one in every tab and after a restart of the server.")
     occasion: Occasion = Field(description="`needs`: it does not go on without somebody.")
@@ -24,10 +24,10 @@ class Told(Answer):
     time: float = Field(description="When it happened, in seconds since 1970.")
 
 
-class ToldList(Answer):
-    """`GET /api/told`."""
+class NoticeList(Answer):
+    """`GET /api/notices`."""
 
-    told: list[Told] = Field(description="Of the last hours, the newest first.")
+    notices: list[Notice] = Field(description="Of the last hours, the newest first.")
     webhook_problem: str | None = Field(description="Why the last message could not be delivered; null if it was.")
 
 

@@ -14,31 +14,33 @@ from toolkit.config.reading.locations import Location
 from toolkit.config.reading.parse import as_yaml, compose
 from toolkit.errors import Problem
 
-Place = tuple[int, int]
+TextPosition = tuple[int, int]
 _PART = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<index>\d{1,9})\]")
 _LINE = re.compile(r"line (?P<line>\d+), column (?P<column>\d+)")
 
 
-def places_of(text: str, *, is_json: bool = False) -> dict[Location, Place]:
+def text_positions(text: str, *, is_json: bool = False) -> dict[Location, TextPosition]:
     """Line and column, from 1, of every key and list entry of a job text; nothing if it has a syntax error.
 
-    What an alias (`*name`) stands for has the place of its anchor only.
+    What an alias (`*name`) stands for has the position of its anchor only.
     """
     try:
         node = compose(as_yaml(text) if is_json else text)
     except (yaml.YAMLError, RecursionError):
         return {}
-    found: dict[Location, Place] = {}
+    found: dict[Location, TextPosition] = {}
     _walk(node, (), found, set())
     return found
 
 
-def located(problem: Problem, places: Mapping[Location, Place], written: Mapping[str, Any], process: int) -> Problem:
+def located(
+    problem: Problem, positions: Mapping[Location, TextPosition], written: Mapping[str, Any], process: int
+) -> Problem:
     """The problem with its line and column, where the text has one for it.
 
     Args:
         problem: its `where` is a key of the job, a key below its process, or a file that the job names.
-        places: of the text.
+        positions: of the text.
         written: the parsed text.
         process: number of the process that the problem was found in.
     """
@@ -46,35 +48,39 @@ def located(problem: Problem, places: Mapping[Location, Place], written: Mapping
         return problem
     if match := _LINE.fullmatch(problem.where):
         return replace(problem, line=int(match["line"]), column=int(match["column"]))
-    place = _place(problem.where, places, written, process)
-    return problem if place is None else replace(problem, line=place[0], column=place[1])
+    position = _position(problem.where, positions, written, process)
+    return problem if position is None else replace(problem, line=position[0], column=position[1])
 
 
-def nearest_place(location: Location, places: Mapping[Location, Place], *, at_least: int = 1) -> Place | None:
-    """The place of a location or, where the text lacks it, of the nearest section around it.
+def nearest_position(
+    location: Location, positions: Mapping[Location, TextPosition], *, at_least: int = 1
+) -> TextPosition | None:
+    """The position of a location or, where the text lacks it, of the nearest section around it.
 
     Args:
         location: in the job.
-        places: of its text.
+        positions: of its text.
         at_least: parts of the location that must be there.
     """
     for length in range(len(location), at_least - 1, -1):
-        if location[:length] in places:
-            return places[location[:length]]
+        if location[:length] in positions:
+            return positions[location[:length]]
     return None
 
 
-def _place(where: str, places: Mapping[Location, Place], written: Mapping[str, Any], process: int) -> Place | None:
+def _position(
+    where: str, positions: Mapping[Location, TextPosition], written: Mapping[str, Any], process: int
+) -> TextPosition | None:
     location = _location_of(where)
     if location is not None:
         inside: Location = ("config", "process", process)
         for prefix in ((), inside):
-            place = nearest_place((*prefix, *location), places, at_least=len(prefix) + 1)
-            if place is not None:
-                return place
+            position = nearest_position((*prefix, *location), positions, at_least=len(prefix) + 1)
+            if position is not None:
+                return position
     path = Path(where)
     named = [(len(text), at) for at, text in _texts(written) if text and (Path(text) in (path, *path.parents))]
-    return nearest_place(max(named)[1], places) if where and named else None
+    return nearest_position(max(named)[1], positions) if where and named else None
 
 
 def _location_of(text: str) -> Location | None:
@@ -101,7 +107,7 @@ def _texts(value: Any, location: Location = ()) -> Iterator[tuple[Location, str]
             yield from _texts(inner, (*location, number))
 
 
-def _walk(node: yaml.Node | None, location: Location, found: dict[Location, Place], seen: set[int]) -> None:
+def _walk(node: yaml.Node | None, location: Location, found: dict[Location, TextPosition], seen: set[int]) -> None:
     if node is None or id(node) in seen:
         return
     seen.add(id(node))

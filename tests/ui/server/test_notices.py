@@ -1,4 +1,4 @@
-"""People are told once, by pages and by a webhook, that a job is done, has failed or needs them."""
+"""People are notified once, by pages and by a webhook, that a job is done, has failed or needs them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from toolkit.output.run_record import RunRecord
 from ui.server.jobs.job import Job
 from ui.server.jobs.launch import Launch, write_launch
 from ui.server.jobs.lost import Anchors
-from ui.server.schemas import DiskInfo, Told
+from ui.server.notices import notifier, webhook
+from ui.server.notices.occasions import line_of, notice_of, notice_of_disk
+from ui.server.notices.outbox import Outbox
+from ui.server.notices.webhook import Reply, Webhook, send, wrong_with
+from ui.server.schemas import DiskInfo, Notice
 from ui.server.store import Entry, Store
-from ui.server.told import teller, webhook
-from ui.server.told.occasions import line_of, told_of, told_of_disk
-from ui.server.told.outbox import Outbox
-from ui.server.told.webhook import Reply, Webhook, send, wrong_with
 
 SECRET = "T0PSECRET-abcdef"
 
@@ -86,11 +86,11 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tells without the pauses that keep a server calm."""
-    monkeypatch.setattr(teller, "_LOOK_S", 0.05)
-    monkeypatch.setattr(teller, "_STEADY_S", 0.1)
+    monkeypatch.setattr(notifier, "_LOOK_S", 0.05)
+    monkeypatch.setattr(notifier, "_STEADY_S", 0.1)
 
 
-def told(text: str = "Finished at 12:00.", **more: Any) -> Told:
+def notice(text: str = "Finished at 12:00.", **more: Any) -> Notice:
     given = {
         "id": "a1",
         "occasion": "failed",
@@ -99,7 +99,7 @@ def told(text: str = "Finished at 12:00.", **more: Any) -> Told:
         "text": text,
         "time": time.time(),
     }
-    return Told(**given | more)
+    return Notice(**given | more)
 
 
 def set_webhook(site: Site, receiver: Receiver, **more: Any) -> None:
@@ -111,7 +111,7 @@ def set_webhook(site: Site, receiver: Receiver, **more: Any) -> None:
 
 
 def test_each_service_gets_what_it_understands(receiver: Receiver) -> None:
-    message = told("Step <3> & @everyone", title="Käse: failed")
+    message = notice("Step <3> & @everyone", title="Käse: failed")
     for kind in ("json", "ntfy", "discord", "slack"):
         assert send(Webhook(receiver.url, kind), message) == Reply(True, False, "HTTP 200: ok")
     (path, _, plain), (_, headers, ntfy), (_, _, discord), (_, _, slack) = receiver.got
@@ -126,13 +126,13 @@ def test_each_service_gets_what_it_understands(receiver: Receiver) -> None:
 
 
 def test_a_login_in_the_address_is_sent_as_a_header(receiver: Receiver) -> None:
-    assert send(Webhook(receiver.url.replace("//", "//me:p%40ss@"), "json"), told()).is_accepted
+    assert send(Webhook(receiver.url.replace("//", "//me:p%40ss@"), "json"), notice()).is_accepted
     assert receiver.got[0][1]["Authorization"] == "Basic bWU6cEBzcw=="
 
 
 def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     receiver.answer = 302, {"Location": receiver.url}, ""
-    reply = send(Webhook(receiver.url, "json"), told())
+    reply = send(Webhook(receiver.url, "json"), notice())
     assert not reply.is_accepted
     assert not reply.can_retry
     assert "redirects are not followed" in reply.said
@@ -141,21 +141,21 @@ def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
 
 def test_an_answer_is_shown_without_the_address_that_it_repeats(receiver: Receiver) -> None:
     receiver.answer = 404, {}, f"Cannot POST /hooks/{SECRET}"
-    assert send(Webhook(receiver.url, "json"), told()).said == "HTTP 404: Cannot POST /hooks/…"
+    assert send(Webhook(receiver.url, "json"), notice()).said == "HTTP 404: Cannot POST /hooks/…"
 
 
 def test_an_answer_that_drips_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
     receiver.answer, receiver.drip_s = (200, {}, "x" * 100), 0.1
     began = time.monotonic()
-    reply = send(Webhook(receiver.url, "json"), told())
+    reply = send(Webhook(receiver.url, "json"), notice())
     assert time.monotonic() - began < 1
     assert reply.said == "There was no answer within 0.3 seconds."
     assert not reply.can_retry, "it may have been read"
 
 
 def test_a_port_that_nobody_listens_on_says_so() -> None:
-    reply = send(Webhook(f"http://127.0.0.1:9/{SECRET}", "json"), told())
+    reply = send(Webhook(f"http://127.0.0.1:9/{SECRET}", "json"), notice())
     assert reply == Reply(False, True, "It could not be reached: Connection refused.")
 
 
@@ -194,7 +194,7 @@ def test_a_text_becomes_one_line_that_steers_nothing() -> None:
 
 
 def test_a_drive_that_is_nearly_full_is_named() -> None:
-    message = told_of_disk(DiskInfo(root="/data", total_bytes=10**12, free_bytes=2 << 30))
+    message = notice_of_disk(DiskInfo(root="/data", total_bytes=10**12, free_bytes=2 << 30))
     assert message.title == "Disk nearly full: 2.0 GB free"
     assert "/data" in message.text
 
@@ -220,7 +220,7 @@ def test_what_the_other_side_cannot_take_now_is_tried_again_and_complained_of_on
     store: Store, receiver: Receiver
 ) -> None:
     outbox = Outbox(store, pauses_s=(0.0, 0.0))
-    outbox.add("j1", told(), is_sent=True)
+    outbox.add("j1", notice(), is_sent=True)
     receiver.answer = 503, {}, "later"
     assert deliver(outbox, receiver.url) == ["HTTP 503: later"]
     assert deliver(outbox, receiver.url) == []
@@ -234,7 +234,7 @@ def test_what_the_other_side_cannot_take_now_is_tried_again_and_complained_of_on
 
 def test_a_message_is_given_up_after_the_last_try(store: Store, receiver: Receiver) -> None:
     outbox = Outbox(store, pauses_s=(0.0,))
-    outbox.add("j1", told(), is_sent=True)
+    outbox.add("j1", notice(), is_sent=True)
     receiver.answer = 500, {}, ""
     for _ in range(4):
         deliver(outbox, receiver.url)
@@ -248,19 +248,19 @@ def test_a_server_that_died_while_it_sent_does_not_send_twice(
         raise KeyboardInterrupt
 
     outbox = Outbox(store)
-    outbox.add("j1", told(), is_sent=True)
+    outbox.add("j1", notice(), is_sent=True)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("ui.server.told.outbox.send", die)
+        patch.setattr("ui.server.notices.outbox.send", die)
         deliver(outbox, receiver.url)
     after = Outbox(store)
     deliver(after, receiver.url)
-    assert after.add("j1", told(), is_sent=True) is False
+    assert after.add("j1", notice(), is_sent=True) is False
     assert receiver.got == []
 
 
 def test_what_has_waited_for_hours_is_not_sent(store: Store, receiver: Receiver) -> None:
     outbox = Outbox(store)
-    outbox.add("j1", told(time=time.time() - 7 * 3600), is_sent=True)
+    outbox.add("j1", notice(time=time.time() - 7 * 3600), is_sent=True)
     deliver(outbox, receiver.url)
     assert receiver.got == []
     assert outbox.recent() == []
@@ -290,7 +290,7 @@ def ended(site_folder: Path, name: str, status: str, error: str = "") -> None:
 
 
 def titles(site: Site) -> list[str]:
-    return sorted(it["title"] for it in site.client.get("/api/told").json()["told"])
+    return sorted(it["title"] for it in site.client.get("/api/notices").json()["notices"])
 
 
 def test_runs_are_told_of_once_also_those_that_end_while_no_server_runs(
@@ -299,7 +299,7 @@ def test_runs_are_told_of_once_also_those_that_end_while_no_server_runs(
     ended(tmp_path, "older", "done")
     with serving_site(tmp_path) as site:
         set_webhook(site, receiver)
-        wait_for(lambda: site.services.store.fact("told.since"))
+        wait_for(lambda: site.services.store.fact("notices.since"))
         ended(tmp_path, "cats", "done")
         site.services.registry.look(everywhere=True)
         came = arrivals(receiver, 1)[0]
@@ -321,18 +321,18 @@ def test_a_refused_start_needs_somebody_and_a_failing_webhook_is_shown_once(
     receiver.answer = 410, {}, "gone"
     with serving_site(tmp_path) as site:
         set_webhook(site, receiver, webhook_on=["needs"])
-        wait_for(lambda: site.services.store.fact("told.since"))
+        wait_for(lambda: site.services.store.fact("notices.since"))
         ended(tmp_path, "fine", "done")
         mine = site.services.registry.get(site.make("mine"))
         write_launch(mine.folder, Launch(time.time(), None, None, 0, exit_code=2, after_run=""))
         site.services.registry.look(everywhere=True)
         assert arrivals(receiver, 1)[0]["title"] == "mine: needs fixing before it can start"
-        wait_for(lambda: site.client.get("/api/told").json()["webhook_problem"] == "HTTP 410: gone")
+        wait_for(lambda: site.client.get("/api/notices").json()["webhook_problem"] == "HTTP 410: gone")
         failed = "The webhook could not be delivered"
         expected = [failed, "fine: done", "mine: needs fixing before it can start"]
         wait_for(lambda: titles(site) == expected, lambda: titles(site))
         set_webhook(site, receiver)
-        assert site.client.get("/api/told").json()["webhook_problem"] is None
+        assert site.client.get("/api/notices").json()["webhook_problem"] is None
         quiet(lambda: len(receiver.got) > 1)
 
 
@@ -346,11 +346,11 @@ def test_nobody_is_told_of_a_run_that_they_have_killed(tmp_path: Path, store: St
     entry = Entry(job.id, folder)
     job.refresh(entry)
     assert job.state == "killed"
-    assert told_of(job) is not None
+    assert notice_of(job) is not None
     job.refresh(replace(entry, wish="kill", start="r1"))
-    assert told_of(job) is None
+    assert notice_of(job) is None
     job.refresh(replace(entry, wish="kill", start="an earlier one"))
-    assert told_of(job) is not None
+    assert notice_of(job) is not None
 
 
 # the settings
@@ -374,7 +374,7 @@ def test_the_address_of_a_webhook_is_written_and_never_read_out(
     set_webhook(site, receiver)
     receiver.answer = 500, {}, receiver.url
     answers.append(site.client.post("/api/settings/webhook/test", json={}))
-    answers += [site.client.get(path) for path in ("/api/settings", "/api/told", "/api/machine")]
+    answers += [site.client.get(path) for path in ("/api/settings", "/api/notices", "/api/machine")]
     assert answers[-3].json()["has_webhook"] is True
     assert SECRET not in "".join(answer.text for answer in answers) + caplog.text
     kept = site.folder / "store" / "webhook_url"

@@ -14,7 +14,7 @@ from jobs.process.parts_check import check_adapters, sample_problems
 from jobs.process.room_check import take_memory
 from jobs.process.start import Start
 from jobs.process.training_checked import TrainingChecked
-from toolkit.compute.check import compute_problems
+from toolkit.compute.compute_check import compute_problems
 from toolkit.config import AdapterConfig
 from toolkit.config.compat.capabilities import beyond_the_model
 from toolkit.config.compat.released import label_of

@@ -29,7 +29,7 @@ _BYTES = 10_000  # of a proposal at most, nearly always
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Uncaptioned:
     """A picture that gets a proposal.
 
     Attributes:
@@ -55,8 +55,8 @@ class CaptionChecked(Checked):
         memory: what the job takes; None if the model is not here yet, or nothing is left to do.
     """
 
-    wanted: tuple[Wanted, ...] = ()
-    left: tuple[Wanted, ...] = ()
+    wanted: tuple[Uncaptioned, ...] = ()
+    left: tuple[Uncaptioned, ...] = ()
     memory: CaptionMemory | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def check_captioning(start: Start) -> CaptionChecked:
     assert isinstance(config, CaptionProcessConfig)
     with mistakes.gathered():
         notices += _check_model(config.caption.model_name_or_path)
-    wanted: tuple[Wanted, ...] = ()
+    wanted: tuple[Uncaptioned, ...] = ()
     with mistakes.gathered():
         wanted = _wanted(config.caption, notices)
     made = read_proposals(start.output_folder / PROPOSALS_FILE)
@@ -128,7 +128,7 @@ def is_part(file: str) -> bool:
     return "/" not in file and any(fnmatch.fnmatch(file, part) for part in PARTS)
 
 
-def _wanted(config: CaptionConfig, notices: list[str]) -> tuple[Wanted, ...]:
+def _wanted(config: CaptionConfig, notices: list[str]) -> tuple[Uncaptioned, ...]:
     """The pictures that get a proposal.
 
     Raises:
@@ -162,13 +162,13 @@ def _wanted(config: CaptionConfig, notices: list[str]) -> tuple[Wanted, ...]:
     return tuple(_as_wanted(path, before, folder, key) for path, before in found if path not in bad)
 
 
-def _as_wanted(path: Path, before: str, folder: Path, key: str) -> Wanted:
+def _as_wanted(path: Path, before: str, folder: Path, key: str) -> Uncaptioned:
     status = path.stat()
     name = path.relative_to(folder).as_posix()
-    return Wanted(path, name, before, sha256_json([key, status.st_size, status.st_mtime_ns])[:16])
+    return Uncaptioned(path, name, before, sha256_json([key, status.st_size, status.st_mtime_ns])[:16])
 
 
-def _is_made(wanted: Wanted, made: Proposal | None) -> bool:
+def _is_made(wanted: Uncaptioned, made: Proposal | None) -> bool:
     """Whether a proposal is that of the same picture, model and instruction, for the caption that there is now."""
     return made is not None and made.key == wanted.key and wanted.before.strip() in (made.before.strip(), made.text)
 

@@ -1,4 +1,4 @@
-"""What people were told, kept in the index: nothing is told twice, and what could not be sent is tried again."""
+"""Notices to people, kept in the index: none is sent twice, and what could not be sent is tried again."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from ui.server.schemas import Answer, Told
+from ui.server.notices.webhook import Reply, Webhook, send
+from ui.server.schemas import Answer, Notice
 from ui.server.store import Store
-from ui.server.told.webhook import Reply, Webhook, send
 
 FRESH_S = 6 * 3600.0
-_PROBLEM = "told.problem"
-_PREFIX = "told/"
+_PROBLEM = "notices.problem"
+_PREFIX = "notices/"
 _KEPT_S = 30 * 86_400.0
 _PAUSES_S = (10.0, 60.0, 600.0)
 
 
 class _Entry(Answer):
-    """The last that people were told of one subject.
+    """The last notice about one subject.
 
     `sending` stands there before the call is made: a server that is killed meanwhile cannot know whether it arrived,
     and does not send it twice.
     """
 
-    told: Told
+    notice: Notice
     state: Literal["waiting", "sending", "over"]
     tries: int = 0
     due: float = 0.0
@@ -46,30 +46,30 @@ class Outbox:
         self._entries: dict[str, _Entry] | None = None
         self._lock = threading.Lock()
 
-    def add(self, subject: str, told: Told, *, is_sent: bool) -> bool:
+    def add(self, subject: str, notice: Notice, *, is_sent: bool) -> bool:
         """Remember a message. Returns whether it is new.
 
         Args:
             subject: what it is about; a message replaces the former one about the same.
-            told: the message.
+            notice: the message.
             is_sent: it goes to the webhook.
         """
         known = self._all().get(subject)
-        if known is not None and known.told.id == told.id:
+        if known is not None and known.notice.id == notice.id:
             return False
-        self._put(subject, _Entry(told=told, state="waiting" if is_sent else "over"))
+        self._put(subject, _Entry(notice=notice, state="waiting" if is_sent else "over"))
         return True
 
     def forget(self, subject: str) -> None:
-        """Let the next message about this be told, also if it is the same."""
+        """Send the next message about this, even if it is the same."""
         if self._all().pop(subject, None) is not None:
             self.store.set_fact(_PREFIX + subject, "")
 
-    def recent(self) -> list[Told]:
-        """What people were told of late, the newest first."""
+    def recent(self) -> list[Notice]:
+        """The notices of the last hours, the newest first."""
         since = time.time() - FRESH_S
-        told = (entry.told for entry in list(self._all().values()) if entry.told.time >= since)
-        return sorted(told, key=lambda it: (-it.time, it.id))
+        notices = (entry.notice for entry in list(self._all().values()) if entry.notice.time >= since)
+        return sorted(notices, key=lambda it: (-it.time, it.id))
 
     @property
     def problem(self) -> str | None:
@@ -91,11 +91,11 @@ class Outbox:
         due = {key: it for key, it in self._all().items() if it.state == "waiting" and it.due <= now}
         webhook = find_webhook() if due else None
         for subject, entry in due.items():
-            if webhook is None or entry.told.time < now - FRESH_S:
+            if webhook is None or entry.notice.time < now - FRESH_S:
                 self._put(subject, entry.model_copy(update={"state": "over"}))
                 continue
             self._put(subject, entry.model_copy(update={"state": "sending"}))
-            self._settle(subject, entry, send(webhook, entry.told), failed)
+            self._settle(subject, entry, send(webhook, entry.notice), failed)
 
     def _settle(self, subject: str, entry: _Entry, reply: Reply, failed: Callable[[str], None]) -> None:
         is_over = reply.is_accepted or not reply.can_retry or entry.tries >= len(self.pauses_s)
@@ -119,7 +119,7 @@ class Outbox:
     def _kept(self) -> Iterator[tuple[str, _Entry]]:
         for key, text in self.store.facts(_PREFIX).items():
             entry = _read(text)
-            if entry is None or entry.told.time < time.time() - _KEPT_S:
+            if entry is None or entry.notice.time < time.time() - _KEPT_S:
                 self.store.set_fact(key, "")
             else:
                 yield key.removeprefix(_PREFIX), entry

@@ -20,8 +20,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from toolkit.version import VERSION
 from ui.server.machine import hostname
-from ui.server.schemas import Told, WebhookKind
-from ui.server.told.occasions import line_of
+from ui.server.notices.occasions import line_of
+from ui.server.schemas import Notice, WebhookKind
 
 TIMEOUT_S = 5.0
 LONGEST_URL = 2000
@@ -80,9 +80,9 @@ def wrong_with(url: str) -> str | None:
     return None
 
 
-def send(webhook: Webhook, told: Told) -> Reply:
+def send(webhook: Webhook, notice: Notice) -> Reply:
     """Send one message. Returns within seconds, whatever the other side does."""
-    call = _Call(urlsplit(webhook.url), _MESSAGES[webhook.kind](told))
+    call = _Call(urlsplit(webhook.url), _MESSAGES[webhook.kind](notice))
     thread = threading.Thread(target=call.run, name="webhook", daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)  # a timeout of a socket begins again with each byte
@@ -175,33 +175,33 @@ def _explained(error: Exception) -> str:
     return "What answered is not a web server, or it broke off."
 
 
-def _json(told: Told) -> _Sent:
+def _json(notice: Notice) -> _Sent:
     return _as_json(
         {
-            "event": told.occasion,
-            "id": told.id,
-            "job_id": told.job_id,
-            "title": told.title,
-            "text": told.text,
+            "event": notice.occasion,
+            "id": notice.id,
+            "job_id": notice.job_id,
+            "title": notice.title,
+            "text": notice.text,
             "machine": hostname(),
-            "time": datetime.fromtimestamp(told.time, UTC).isoformat(timespec="seconds"),
+            "time": datetime.fromtimestamp(notice.time, UTC).isoformat(timespec="seconds"),
         }
     )
 
 
-def _ntfy(told: Told) -> _Sent:
-    title = told.title if told.title.isascii() else Header(told.title, "utf-8", maxlinelen=10_000).encode()
-    headers = {"Title": title, "Priority": _PRIORITY[told.occasion], "Tags": _TAGS[told.occasion]}
-    return _Sent(told.text.encode(), {**_HEADERS, **headers, "Content-Type": "text/plain; charset=utf-8"})
+def _ntfy(notice: Notice) -> _Sent:
+    title = notice.title if notice.title.isascii() else Header(notice.title, "utf-8", maxlinelen=10_000).encode()
+    headers = {"Title": title, "Priority": _PRIORITY[notice.occasion], "Tags": _TAGS[notice.occasion]}
+    return _Sent(notice.text.encode(), {**_HEADERS, **headers, "Content-Type": "text/plain; charset=utf-8"})
 
 
-def _discord(told: Told) -> _Sent:
+def _discord(notice: Notice) -> _Sent:
     # names of jobs call nobody: without `parse` an "@everyone" in one would
-    return _as_json({"content": f"**{told.title}**\n{told.text}", "allowed_mentions": {"parse": []}})
+    return _as_json({"content": f"**{notice.title}**\n{notice.text}", "allowed_mentions": {"parse": []}})
 
 
-def _slack(told: Told) -> _Sent:
-    text = f"*{told.title}*\n{told.text}"
+def _slack(notice: Notice) -> _Sent:
+    text = f"*{notice.title}*\n{notice.text}"
     for sign, spelled in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, spelled)
     return _as_json({"text": text})
@@ -212,7 +212,7 @@ def _as_json(content: object) -> _Sent:
 
 
 _HEADERS = {"User-Agent": f"flux2-trainer/{VERSION}"}
-_MESSAGES: dict[WebhookKind, Callable[[Told], _Sent]] = {
+_MESSAGES: dict[WebhookKind, Callable[[Notice], _Sent]] = {
     "json": _json,
     "ntfy": _ntfy,
     "discord": _discord,

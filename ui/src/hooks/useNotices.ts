@@ -3,7 +3,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef } from "react";
 import { useLocation } from "wouter";
 import { useToast } from "../components/Toasts";
-import type { JobList, JobRow, Message, Told, ToldList } from "../generated/api";
+import type { JobList, JobRow, Message, Notice, NoticeList } from "../generated/api";
 import { call } from "../lib/api";
 import { KEYS } from "../lib/live";
 import { showNotice, unseen } from "../lib/notices";
@@ -11,10 +11,10 @@ import { setTabSign } from "../lib/tab";
 import { signOf } from "../lib/tabSign";
 
 // `kind` is the first key of each message: the many others are not even parsed in a tab that nobody sees
-const OURS = /^\{"kind":"(jobs|removed|told|reset)"/;
+const OURS = /^\{"kind":"(jobs|removed|notice|reset)"/;
 
 /** @returns what must be called with the text of every message of the event stream */
-export function useTold(): (data: string) => void {
+export function useNotices(): (data: string) => void {
   const client = useQueryClient();
   const [location, navigate] = useLocation();
   const toast = useToast();
@@ -43,13 +43,13 @@ export function useTold(): (data: string) => void {
   const take = useRef((data: string) => {
     if (!OURS.test(data)) return;
     const message = JSON.parse(data) as Message;
-    const say = (told: Told) => {
-      showNotice(told, latest.current.navigate);
-      if (!told.job_id && !document.hidden) latest.current.toast({ text: `${told.title}. ${told.text}`, tone: "bad" });
+    const say = (notice: Notice) => {
+      showNotice(notice, latest.current.navigate);
+      if (!notice.job_id && !document.hidden) latest.current.toast({ text: `${notice.title}. ${notice.text}`, tone: "bad" });
     };
-    if (message.kind === "told" && message.told) {
-      void client.invalidateQueries({ queryKey: ["told"] });
-      unseen([message.told]).forEach(say);
+    if (message.kind === "notice" && message.notice) {
+      void client.invalidateQueries({ queryKey: ["notices"] });
+      unseen([message.notice]).forEach(say);
     } else if (message.kind === "reset") {
       void catchUp(say);
       if (document.hidden) void freshRows().then((found) => ((rows.current = found), draw.current()), () => {});
@@ -63,10 +63,10 @@ export function useTold(): (data: string) => void {
 }
 
 /** What was said while the server could not reach this page. */
-async function catchUp(say: (told: Told) => void): Promise<void> {
+async function catchUp(say: (notice: Notice) => void): Promise<void> {
   try {
-    const { told } = await call<ToldList>("GET", "/api/told");
-    unseen(told.toReversed()).forEach(say);
+    const { notices } = await call<NoticeList>("GET", "/api/notices");
+    unseen(notices.toReversed()).forEach(say);
   } catch {
     // it is gone again: the next reset asks anew
   }

@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.config import load_job_text
 from toolkit.config.reading.parse import parse_text
-from toolkit.config.reading.places import located, nearest_place, places_of
+from toolkit.config.reading.text_positions import located, nearest_position, text_positions
 from toolkit.errors import JobError, Problem
 
 TEXT = """\
@@ -26,7 +26,7 @@ TREE = parse_text(Path("job.yaml"), TEXT)
 
 
 def test_keys_and_entries_have_the_place_where_they_begin() -> None:
-    places = places_of(TEXT)
+    places = text_positions(TEXT)
     assert places["config",] == (2, 1)
     assert places["config", "process", 0, "train", "lr"] == (5, 9)
     assert places["config", "process", 0, "datasets", 0, "resolution"] == (7, 39)
@@ -35,18 +35,18 @@ def test_keys_and_entries_have_the_place_where_they_begin() -> None:
 
 def test_json_with_comments_has_places_too() -> None:
     text = '{ // of a job\n  "config": {"name": "a",\n    "process": [],},\n}'
-    assert places_of(text, is_json=True)["config", "process"] == (3, 5)
+    assert text_positions(text, is_json=True)["config", "process"] == (3, 5)
 
 
 @pytest.mark.parametrize("text", ["a: [", "", "- " * 100, "\0", "a: &x [*x]"])
 def test_what_is_no_job_has_no_places_and_raises_nothing(text: str) -> None:
-    assert len(places_of(text)) <= 2
+    assert len(text_positions(text)) <= 2
 
 
 def test_what_is_not_there_has_the_place_of_its_section() -> None:
-    places = places_of(TEXT)
-    assert nearest_place(("config", "process", 0, "train", "steps"), places) == (4, 7)
-    assert nearest_place(("meta",), places) is None
+    places = text_positions(TEXT)
+    assert nearest_position(("config", "process", 0, "train", "steps"), places) == (4, 7)
+    assert nearest_position(("meta",), places) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_is_not_there_has_the_place_of_its_section() -> None:
     ],
 )
 def test_a_problem_gets_its_line_by_key_or_by_file(where: str, line: int | None) -> None:
-    assert located(Problem(where, "is wrong"), places_of(TEXT), TREE, 0).line == line
+    assert located(Problem(where, "is wrong"), text_positions(TEXT), TREE, 0).line == line
 
 
 def test_a_text_that_is_not_on_disk_is_read_as_a_file_would_be(tmp_path: Path) -> None:

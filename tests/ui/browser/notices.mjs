@@ -1,5 +1,5 @@
 // A tab tells how far a job is; a browser and a webhook tell that it is done, also while nobody sees the page.
-//   node tests/ui/browser/told.mjs FOLDER     FOLDER holds `images`
+//   node tests/ui/browser/notices.mjs FOLDER     FOLDER holds `images`
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createServer } from "node:http";

@@ -15,7 +15,7 @@ from ui.server.words import clean
 MOST_COPIES = 1000
 
 
-class Places:
+class OutputFolders:
     """Finds the output folders of job texts."""
 
     def __init__(self, texts: TextFolder, roots: Roots) -> None:

@@ -1,4 +1,4 @@
-"""Watches the jobs and the drives, and tells pages and the webhook once of what people should know."""
+"""Watches the jobs and the drives, and notifies pages and the webhook once of what people should know."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from ui.server.jobs.job import Job
 from ui.server.jobs.registry import Registry
 from ui.server.machine import disks
+from ui.server.notices.occasions import ENOUGH_BYTES, HELD_S, LOW_BYTES, notice_of, notice_of_disk, notice_of_held
+from ui.server.notices.outbox import FRESH_S, Outbox
+from ui.server.notices.webhook import send
 from ui.server.refusal import Refusal
-from ui.server.schemas import Message, Told, WebhookAnswer
+from ui.server.schemas import Message, Notice, WebhookAnswer
 from ui.server.settings import SettingsFile
 from ui.server.stream import Hub
-from ui.server.told.occasions import ENOUGH_BYTES, HELD_S, LOW_BYTES, told_of, told_of_disk, told_of_held
-from ui.server.told.outbox import FRESH_S, Outbox
-from ui.server.told.webhook import send
 
-_SINCE = "told.since"
+_SINCE = "notices.since"
 _LOOK_S = 1.0
 _STEADY_S = 1.0  # a run that is just ending may look killed
 _DISKS_S = 60.0
@@ -26,8 +26,8 @@ _DISKS_S = 60.0
 log = logging.getLogger("ui.server")
 
 
-class Teller:
-    """What people are told. Of several servers over one store, only the one that starts jobs tells.
+class Notifier:
+    """Sends notices. Of several servers over one store, only the one that starts jobs does.
 
     Attributes:
         leads: says whether this server is that one.
@@ -54,10 +54,10 @@ class Teller:
                 if self.leads():
                     self.look()
             except Exception:
-                log.exception("telling what has happened failed")
+                log.exception("sending notices failed")
 
     def look(self) -> None:
-        """Tell what is new, then send what is due."""
+        """Make notices of what is new, then send what is due."""
         store = self.registry.store
         since = store.fact(_SINCE)
         if not since:  # what ended before anybody could be told is no news
@@ -79,15 +79,15 @@ class Teller:
         webhook = self.settings.webhook()
         if webhook is None:
             raise Refusal(409, "No webhook address is set. Enter one and save it first.", "webhook_url")
-        told = Told(
+        notice = Notice(
             id="test",
             occasion="done",
             job_id=None,
             title="A test of the trainer's webhook",
-            text="If you can read this, you will be told here.",
+            text="If you can read this, this is where notices will arrive.",
             time=time.time(),
         )
-        reply = send(webhook, told)
+        reply = send(webhook, notice)
         if reply.is_accepted:
             self.outbox.problem = None
         return WebhookAnswer(is_accepted=reply.is_accepted, said=reply.said)
@@ -96,17 +96,17 @@ class Teller:
         if self._settled.get(job.id) == job.version:
             return  # of hundreds of jobs few change
         with self.registry.lock:
-            told, version = told_of(job), job.version
-        if told is None or told.time < oldest:
+            notice, version = notice_of(job), job.version
+        if notice is None or notice.time < oldest:
             self._seen.pop(job.id, None)
             self._settled[job.id] = version
             return
         now = time.monotonic()
-        id_, first = self._seen.setdefault(job.id, (told.id, now))
-        if id_ != told.id:
-            self._seen[job.id] = told.id, now
+        id_, first = self._seen.setdefault(job.id, (notice.id, now))
+        if id_ != notice.id:
+            self._seen[job.id] = notice.id, now
         elif now - first >= _STEADY_S:
-            self._tell(job.id, told)
+            self._notify(job.id, notice)
             self._settled[job.id] = version
 
     def _look_at_held(self) -> None:
@@ -114,7 +114,7 @@ class Teller:
         for id_, since in self.registry.held_since.items():
             job = self.registry.find(id_) if now - since >= HELD_S else None
             if job is not None and job.waits:
-                self._tell(f"held {id_}", told_of_held(job, now - since))
+                self._notify(f"held {id_}", notice_of_held(job, now - since))
 
     def _look_at_disks(self) -> None:
         now = time.monotonic()
@@ -124,19 +124,19 @@ class Teller:
         is_at_work = any(job.is_live for job in self.registry.all())
         for disk in disks(self.registry.roots.folders):
             if is_at_work and disk.free_bytes < LOW_BYTES:
-                self._tell(f"disk {disk.root}", told_of_disk(disk))
+                self._notify(f"disk {disk.root}", notice_of_disk(disk))
             elif disk.free_bytes > ENOUGH_BYTES:
                 self.outbox.forget(f"disk {disk.root}")
 
-    def _tell(self, subject: str, told: Told) -> None:
-        is_sent = told.occasion in self.settings.read().webhook_on
-        if self.outbox.add(subject, told, is_sent=is_sent):
-            self.hub.publish("told", Message(kind="told", told=told))
+    def _notify(self, subject: str, notice: Notice) -> None:
+        is_sent = notice.occasion in self.settings.read().webhook_on
+        if self.outbox.add(subject, notice, is_sent=is_sent):
+            self.hub.publish("notices", Message(kind="notice", notice=notice))
 
     def _say_failed(self, reason: str) -> None:
         """Pages are told once that the webhook does not work, until it has worked again."""
         log.warning("the webhook could not be delivered: %s", reason)
-        told = Told(
+        notice = Notice(
             id=f"webhook {time.time_ns()}",
             occasion="needs",
             job_id=None,
@@ -144,5 +144,5 @@ class Teller:
             text=reason,
             time=time.time(),
         )
-        self.outbox.add("webhook", told, is_sent=False)
-        self.hub.publish("told", Message(kind="told", told=told))
+        self.outbox.add("webhook", notice, is_sent=False)
+        self.hub.publish("notices", Message(kind="notice", notice=notice))

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
 from toolkit.errors import UserError
-from ui.server.checks.checker import Asked
+from ui.server.checks.check_report import report_of, unchecked
+from ui.server.checks.checker import CheckInputs
 from ui.server.checks.estimate import estimate
 from ui.server.checks.importing import import_job
-from ui.server.checks.report import report_of, unchecked
 from ui.server.jobs.text import outside
 from ui.server.refusal import Refusal
 from ui.server.schemas import CheckReport, CheckRequest, Imported, ImportRequest
@@ -55,6 +55,6 @@ def report(here: Services, body: CheckRequest) -> CheckReport:
     problems = outside(tree, here.roots, body.yaml)
     if problems:
         return unchecked(problems)
-    found = here.checker.check(Asked(body.yaml, body.vram_gb, body.resume))
+    found = here.checker.check(CheckInputs(body.yaml, body.vram_gb, body.resume))
     environment = {**os.environ, **here.settings.environment()}
     return report_of(found, estimate(found, here.registry.all()), tree, environment=environment)
