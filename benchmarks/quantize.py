@@ -32,6 +32,7 @@ from toolkit.weights.tensor_index import index_tensors
 TINY = Path(__file__).parents[1] / "assets" / "flux2_tiny" / "transformer" / "diffusion_pytorch_model.safetensors"
 WIDTH, TOKENS, RANK = 3072, 256, 16
 PLAIN = "bf16"  # not quantized
+BYTES_APART = 64  # of what is read of each weight once it is loaded: every page and cache line
 HEADS = 16  # of the model that is loaded: its tensors are so large that free() returns their memory at once
 
 
@@ -68,38 +69,54 @@ def speeds(rounds: int) -> dict[str, dict[str, float]]:
     return {name: {"cpu_s": round(s, 4), "ratio_to_bf16": round(s / medians[PLAIN], 3)} for name, s in medians.items()}
 
 
-def start(model: Path, qtype: str | None, cache: Path) -> dict[str, Any]:
+def start(model: Path, qtype: str | None, cache: Path, *, streamed: bool) -> dict[str, Any]:
     """Load a transformer once, as a run does. Memory is measured for the whole process, so call it once per process.
 
     Returns:
-        `load_s` and `load_cpu_s`: time to load, without imports. `model_bytes`: size of the loaded tensors.
-        `largest_tensor_bytes`: size of the file's largest tensor. `peak_beyond_model_bytes`: peak growth of the
-        process, without the loaded tensors.
+        `load_s` and `load_cpu_s`: time to load, without imports. `read_cpu_s`: time to read every weight once after
+        that, as the first step does. `model_bytes`: size of the loaded tensors. `largest_tensor_bytes`: size of the
+        file's largest tensor. `peak_beyond_model_bytes`: peak growth of the process, without the loaded tensors.
+        `private_bytes`: growth of the memory that the process shares neither with others nor with the system's cache of
+        files.
     """
     from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
 
     config = {"name_or_path": str(model), "arch": "flux2_tiny", "quantize": qtype is not None, "quantize_te": False}
-    settings = ModelConfig.model_validate(config | {"qtype": qtype or "qfloat8", "quantize_cache": str(cache)})
+    config |= {"qtype": qtype or "qfloat8", "quantize_cache": str(cache)}
+    if streamed:
+        config |= {"layer_offloading": True, "layer_offloading_transformer_percent": 1.0}
+    settings = ModelConfig.model_validate(config)
     loaded = Flux2TinyModel(settings, device=torch.device("cpu"), dtype=torch.bfloat16)
     _import_everything(qtype)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of the imports
-    before = psutil.Process().memory_info().rss
+    before, private_before = psutil.Process().memory_info().rss, _memory_bytes("RssAnon")
     begin, cpu_begin = time.perf_counter(), time.process_time()
     loaded.load("transformer")
     load_s, load_cpu_s = time.perf_counter() - begin, time.process_time() - cpu_begin
-    size = sum(tensor.nbytes for tensor in loaded.transformer.state_dict().values())
+    tensors = list(loaded.transformer.state_dict().values())
+    for tensor in tensors:
+        tensor.detach().flatten().view(torch.uint8)[::BYTES_APART].amax()
+    read_cpu_s = time.process_time() - cpu_begin - load_cpu_s
+    size = sum(tensor.nbytes for tensor in tensors)
     largest = max(entry.num_bytes for entry in index_tensors([model]).entries.values())
     return {
         "load_s": round(load_s, 2),
-        "load_cpu_s": round(load_cpu_s, 2),
+        "load_cpu_s": round(load_cpu_s, 3),
+        "read_cpu_s": round(read_cpu_s, 3),
         "model_bytes": size,
         "largest_tensor_bytes": largest,
-        "peak_beyond_model_bytes": _peak_bytes() - before - size,
+        "peak_beyond_model_bytes": _memory_bytes("VmHWM") - before - size,
+        "private_bytes": _memory_bytes("RssAnon") - private_before,
     }
 
 
-def starts(qtypes: list[str], *, num_double: int, num_single: int, folder: str | None) -> dict[str, Any]:
-    """Time the first and the cached start of a random model with each format; with `PLAIN` there is only one kind."""
+def starts(
+    qtypes: list[str], *, num_double: int, num_single: int, folder: str | None, streamed: bool = False
+) -> dict[str, Any]:
+    """Time the first and the cached start of a random model with each format; with `PLAIN` there is only one kind.
+
+    With `streamed`, there is also a cached start with all blocks in RAM.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model = Path(temporary) / "model.safetensors"
         write_random_model(model, num_heads=HEADS, num_double=num_double, num_single=num_single)
@@ -109,8 +126,10 @@ def starts(qtypes: list[str], *, num_double: int, num_single: int, folder: str |
                 result[PLAIN] = _start_in_process(model, PLAIN, temporary)
                 continue
             first, cached = (_start_in_process(model, qtype, temporary) for _ in range(2))
-            speedup = round(first["load_cpu_s"] / cached["load_cpu_s"], 2)
+            speedup = round(_cpu_s(first) / _cpu_s(cached), 2)
             result[qtype] = {"first": first, "cached": cached, "first_to_cached": speedup}
+            if streamed:
+                result[qtype]["cached, streamed"] = _start_in_process(model, qtype, temporary, streamed=True)
             for entry in Path(temporary).glob(f"*-{qtype}-*"):
                 entry.unlink()
         return result
@@ -122,18 +141,24 @@ def _import_everything(qtype: str | None) -> None:
     if qtype is not None:
         quantize_layer(quantized, "0", qtype)
     quantized(_normal(1, 64))
+    torch.compiler.disable(_normal)  # what streams blocks loads the compiler
 
 
-def _start_in_process(model: Path, qtype: str, cache: str) -> dict[str, Any]:
+def _cpu_s(start: dict[str, Any]) -> float:
+    return float(start["load_cpu_s"] + start["read_cpu_s"])
+
+
+def _start_in_process(model: Path, qtype: str, cache: str, *, streamed: bool = False) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.quantize", "--start", str(model), cache, qtype]
+    command += ["--streamed"] if streamed else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _peak_bytes() -> int:
+def _memory_bytes(kind: str) -> int:
     # Not ru_maxrss: in a new process it starts with the value of the parent process.
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(kind)))
 
 
 def _step_s(layer: nn.Module, x: Tensor) -> float:
@@ -194,10 +219,12 @@ def main() -> None:
     parser.add_argument("--folder", help="where the model is written for a while; unset: the temporary folder")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)  # internal: model, cache and qtype
+    parser.add_argument("--streamed", action="store_true", help=argparse.SUPPRESS)  # with it: all blocks are streamed
     options = parser.parse_args()
     if options.start:
         model, cache, qtype = options.start
-        print(json.dumps(start(Path(model), None if qtype == PLAIN else qtype, Path(cache))))
+        found = start(Path(model), None if qtype == PLAIN else qtype, Path(cache), streamed=options.streamed)
+        print(json.dumps(found))
         return
     figures: dict[str, Any] = {
         **setting(on_card=False),
@@ -208,7 +235,11 @@ def main() -> None:
         "formats": lambda: {qtype: errors(qtype) for qtype in QTYPES},
         "layer": lambda: speeds(options.rounds),
         "start": lambda: starts(
-            options.qtypes, num_double=options.double, num_single=options.single, folder=options.folder
+            options.qtypes,
+            num_double=options.double,
+            num_single=options.single,
+            folder=options.folder,
+            streamed=True,
         ),
     }
     for name, part in parts.items():

@@ -45,6 +45,13 @@ any generation of GPU.
   another folder), under a name derived from the model's files, the format and the layers. The next start reads it
   instead of the model; a damaged file is detected and made again. Path and size are printed; any file there may be
   deleted. `python run.py JOB --no-cache` or `quantize_cache: false` turns the cache off.
+- In the file each block is one piece, and the pieces lie in the order of the forward pass, so a later start only maps
+  and copies: to the GPU a block at a time; blocks that stream from RAM once, into memory that the GPU can read. On a
+  CPU the weights are a map of the file: jobs share them, and the system counts them as its cache of files. Checksums
+  are compared when a file has changed since it was last found whole. Loading int8 weights of 451 MB takes 0.12 s of
+  processor time (0.69 s in the layout of earlier versions, whose files are read and written anew) and 3 MB of the
+  process's own memory (`python -m benchmarks.quantize --only start --double 1 --single 3 --qtypes int8`). Do not write
+  into a file that a job uses.
 - `python -m toolkit.quantize.error_report MODEL` prints the error of every layer with every format, where MODEL is a
   safetensors file or a folder of them.
 - ai-toolkit's `float8`, `int8` and `uint4` mean the formats of the same name here: the same bits, but other rounding.

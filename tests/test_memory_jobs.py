@@ -27,7 +27,8 @@ def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatc
     monkeypatch.setitem(defaults, "smallest_bytes", 0)
     sample = {"sample_every": 3, "prompts": ["a red circle"], "format": "png"}
     outputs = []
-    for name, model in (("plain", {}), ("offloaded", OFFLOADED)):
+    quantized = {"quantize": True, "qtype": "int8", "quantize_cache": str(tmp_path / "quantized")}
+    for name, model in (("plain", quantized), ("offloaded", quantized | OFFLOADED)):
         (tmp_path / name).mkdir()
         train = {
             "disable_sampling": False,
@@ -44,6 +45,7 @@ def test_an_offloaded_run_learns_the_same_bit_for_bit(tmp_path: Path, monkeypatc
     assert pictures[0] == pictures[1] != []
     told = [event.get("text", "") for event in read_events(offloaded / "events.jsonl")]
     assert any("are kept in RAM" in text for text in told)
+    assert any("quantized weights (int8" in text and "read from" in text for text in told), "not made a second time"
 
 
 @pytest.mark.parametrize(

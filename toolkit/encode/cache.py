@@ -13,9 +13,9 @@ from torch import Tensor
 
 from toolkit.data.examples import Example, LossMask, Reference, ViewImage
 from toolkit.data.images import Color
-from toolkit.encode.verified import Verified
 from toolkit.errors import UserError
 from toolkit.files import sha256_json, write_bytes
+from toolkit.runtime.verified import Verified
 
 # Raise a version when the same key would stand for different tensors.
 LATENTS_VERSION = 2

@@ -100,7 +100,10 @@ class ComponentLoader:
             if folder is not None:
                 entry = entry_path(folder, weights=identify(), qtype=qtype, layers=names, dtype=dtype, label=label)
             quantization = Quantization(
-                qtype, names, entry, on_cpu=self.config.low_vram, notify=self.notify, count=self.count
+                *(qtype, names, entry, tuple(blocks)),
+                on_cpu=self.config.low_vram,
+                notify=self.notify,
+                count=self.count,
             )
         placement = self._placement(component, module, blocks)
 

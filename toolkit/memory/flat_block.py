@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from toolkit.memory.host import host_buffer
-
-ALIGNMENT = 256  # bytes; kernels load up to 16 at once, and CUDA aligns its own allocations to this
+from toolkit.quantize.block_layout import ALIGNMENT, view_bytes
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ class FlatBlock:
         self._pieces: list[Piece] = []
 
     def pack(self) -> None:
-        """Move the tensors into the host buffer and free their old memory."""
+        """Move the tensors into the host buffer and free their old memory, unless they lie in such a buffer already."""
         for tensor in _frozen_tensors(self.block, self.device):
             self._pieces.append(Piece(tensor, self.num_bytes, tensor.nbytes))
             self.num_bytes += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
-        self.host = host_buffer(self.num_bytes, self.device)
-        for piece in self._pieces:
-            _view(self.host, piece).copy_(piece.tensor)
+        self.host = self._as_it_lies()
+        if self.host is None:
+            self.host = host_buffer(self.num_bytes, self.device)
+            for piece in self._pieces:
+                _view(self.host, piece).copy_(piece.tensor)
         self.to_host()
 
     def to_host(self) -> None:
@@ -63,6 +64,17 @@ class FlatBlock:
         for piece in self._pieces:
             piece.tensor.data = _view(buffer, piece)
 
+    def _as_it_lies(self) -> Tensor | None:
+        """The buffer that the block was read into from a file with the same layout; None if it was not."""
+        if not self._pieces:
+            return None
+        storage = self._pieces[0].tensor.untyped_storage()
+        is_here = storage.device.type == "cpu" and storage.nbytes() == self.num_bytes
+        if not is_here or not all(_lies_in(storage, piece) for piece in self._pieces):
+            return None
+        buffer = torch.empty(0, dtype=torch.uint8).set_(storage)
+        return buffer if self.device.type != "cuda" or buffer.is_pinned() else None
+
 
 def count_frozen(block: nn.Module) -> int:
     """Number of frozen values in a module, which may be on the meta device."""
@@ -70,8 +82,13 @@ def count_frozen(block: nn.Module) -> int:
 
 
 def _view(buffer: Tensor, piece: Piece) -> Tensor:
-    part = buffer[piece.offset : piece.offset + piece.num_bytes]
-    return part.view(piece.tensor.dtype).view(piece.tensor.shape)
+    return view_bytes(buffer, piece.offset, piece.num_bytes, piece.tensor.dtype, piece.tensor.shape)
+
+
+def _lies_in(storage: torch.UntypedStorage, piece: Piece) -> bool:
+    tensor = piece.tensor
+    is_of_it = tensor.untyped_storage().data_ptr() == storage.data_ptr() and tensor.is_contiguous()
+    return is_of_it and tensor.storage_offset() * tensor.element_size() == piece.offset
 
 
 def _frozen_tensors(block: nn.Module, device: torch.device) -> Iterator[Tensor]:

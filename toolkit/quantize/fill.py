@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from toolkit.errors import UserError
 from toolkit.quantize.formats import FORMATS
 from toolkit.quantize.frozen_linear import FrozenLinear
-from toolkit.quantize.quantized_cache import DamagedEntry, keep_entry, read_entry
+from toolkit.quantize.quantized_cache import DamagedEntry, Place, keep_entry, read_entry
 from toolkit.units import as_size
 from toolkit.weights.streaming import Rows, set_tensor
 
@@ -31,6 +31,7 @@ class Quantization:
         qtype: number format, a key of `QTYPES`.
         layers: names of the linear layers to quantize; it is an error if one of them cannot be.
         entry: cache file that keeps the quantized module for later starts; None for no cache.
+        blocks: names of the module's blocks in the order of the forward pass; the file keeps each in one piece.
         on_cpu: whether to quantize in host memory, so that no layer is ever on the GPU in full precision.
         notify: called with lines for the user.
         count: called with the number of quantized layers, of how many, and the word `layers`.
@@ -39,6 +40,7 @@ class Quantization:
     qtype: str
     layers: tuple[str, ...]
     entry: Path | None = None
+    blocks: tuple[str, ...] = ()
     on_cpu: bool = False
     notify: Callable[[str], None] = print
     count: Callable[[int, int, str], None] = lambda done, total, unit: None
@@ -56,7 +58,7 @@ def fill_frozen(
     """Load the frozen weights of an empty module, quantizing them if asked.
 
     With quantization, memory holds what has been quantized so far and one tensor in full precision. If the cache has
-    the quantized module, `fill` is not called.
+    the quantized module, `fill` is not called; on the CPU, its tensors are then a map of the file.
 
     Args:
         module: a module with parameters on the meta device.
@@ -73,10 +75,10 @@ def fill_frozen(
     device_for = device_of or (lambda name: device)
     if quantization is None:
         fill(device, None)
-    elif not _from_cache(module, device_of=device_for, quantization=quantization, rows=rows):
+    elif not _from_cache(module, quantization, Place(device, device_for, rows)):
         _quantize_while(module, fill, device=device, device_of=device_for, quantization=quantization)
         if quantization.entry is not None and rows is None:
-            quantization.notify(keep_entry(quantization.entry, module))
+            quantization.notify(keep_entry(quantization.entry, module, quantization.blocks))
     stored = module.state_dict().keys()
     for name, buffer in list(module.named_buffers()):
         if name not in stored:  # computed rather than loaded, such as the frequencies of position embeddings
@@ -132,20 +134,22 @@ def _quantize_while(
         raise RuntimeError(f"{len(left)} layers were left unquantized, such as {left[0]}")
 
 
-def _from_cache(module: nn.Module, *, device_of: DeviceOf, quantization: Quantization, rows: Rows | None) -> bool:
-    entry = quantization.entry
+def _from_cache(module: nn.Module, quantization: Quantization, place: Place) -> bool:
+    entry, blocks, notify = quantization.entry, quantization.blocks, quantization.notify
     if entry is None or not entry.is_file():
         return False
     try:
-        num_bytes = read_entry(
-            entry, module, qtype=quantization.qtype, layers=quantization.layers, device_of=device_of, rows=rows
+        found = read_entry(
+            entry, module, qtype=quantization.qtype, layers=quantization.layers, blocks=blocks, place=place
         )
     except DamagedEntry as error:
         with contextlib.suppress(OSError):  # if it cannot be deleted, keep_entry fails too, and tells the user
             entry.unlink(missing_ok=True)
-        quantization.notify(f"{entry}: the quantized weights are damaged and will be computed again: {error}")
+        notify(f"{entry}: the quantized weights are damaged and will be computed again: {error}")
         return False
-    quantization.notify(f"quantized weights ({quantization.qtype}, {as_size(num_bytes)}) read from {entry}")
+    notify(f"quantized weights ({quantization.qtype}, {as_size(found.num_bytes)}) read from {entry}")
+    if not found.is_laid_out and place.rows is None:
+        notify(f"they lie as an earlier version wrote them, and are written anew: {keep_entry(entry, module, blocks)}")
     return True
 
 

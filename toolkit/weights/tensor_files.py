@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ _TYPES: dict[torch.dtype, str] = {
 _ORDER = {dtype: index for index, dtype in enumerate(_TYPES)}
 _CHECKSUMS = "crc32"  # key of the metadata
 _PLACEHOLDER = "0" * 8
+_ALIGNMENT = 8  # bytes, of the beginning of the tensors in files that the safetensors library writes
 
 
 def write_tensors(
@@ -62,8 +64,11 @@ def write_tensors(
     `read` returns the values of a tensor that is known only by its shape. It is called with one after another, in the
     order of `file_order`, and nothing keeps what it returns.
     """
+    order = file_order(tensors)
     with whole_file(path) as temporary:
-        written = write_chunks(temporary, _chunks(tensors, metadata or {}, read=read))
+        written = write_chunks(
+            temporary, chain([_header(tensors, metadata or {}, order)], _contents(tensors, order, read=read))
+        )
         if check is not None:
             check(temporary)
     return written
@@ -74,21 +79,30 @@ def num_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def stream_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Like `write_tensors`, with a checksum of each tensor in the metadata.
+def stream_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, alignment: int = _ALIGNMENT
+) -> None:
+    """Like `write_tensors`, in the order that is given, with a checksum of each tensor in the metadata.
+
+    Args:
+        path, tensors, metadata: see `write_tensors`.
+        alignment: the first tensor begins at a multiple of so many bytes, itself a multiple of 8.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; no partial file is left behind.
     """
-    checksums = dict.fromkeys(tensors, _PLACEHOLDER)
+    checksums, order = dict.fromkeys(tensors, _PLACEHOLDER), list(tensors)
+
+    def header() -> bytes:
+        return _header(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}, order, alignment=alignment)
 
     def note(name: str, content: memoryview) -> None:
         checksums[name] = _checksum(tensors[name], content)
 
     with whole_file(path) as temporary:
-        write_chunks(temporary, _chunks(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}, note=note))
+        write_chunks(temporary, chain([header()], _contents(tensors, order, note=note)))
         with temporary.open("rb+") as file:  # the checksums are known now; the header's length has not changed
-            file.write(_header(tensors, {**metadata, _CHECKSUMS: json.dumps(checksums)}))
+            file.write(header())
 
 
 def checksum(tensor: Tensor) -> str:
@@ -151,32 +165,33 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _chunks(
+def _contents(
     tensors: Mapping[str, Tensor],
-    metadata: Mapping[str, str],
+    order: Sequence[str],
     *,
     note: Callable[[str, memoryview], None] | None = None,
     read: Callable[[Tensor], Tensor] = value_of,
-) -> Iterator[bytes | memoryview]:
-    """The bytes of the file: the header, then the tensors one by one. `note` is called with each tensor's bytes."""
-    yield _header(tensors, metadata)
-    for name in file_order(tensors):
+) -> Iterator[memoryview]:
+    """The bytes of the tensors one by one. `note` is called with each tensor's bytes."""
+    for name in order:
         content = _bytes(read(tensors[name]).detach().cpu().contiguous())
         if note is not None:
             note(name, content)
         yield content
 
 
-def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _header(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], order: Sequence[str], *, alignment: int = _ALIGNMENT
+) -> bytes:
     """Header length and JSON text. Source: format description in the README of the safetensors repository."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for name in file_order(tensors):
+    for name in order:
         tensor = tensors[name]
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
+    text += b" " * (-(8 + len(text)) % alignment)  # the tensors begin at a multiple of that many bytes
     return len(text).to_bytes(8, "little") + text
 
 

@@ -69,21 +69,13 @@ class TensorIndex:
         self.entries = entries
 
     def read(self, name: str) -> Tensor:
-        """One tensor, as a view of its bytes in the mapped file: copy it soon. Dropping it frees the memory.
-
-        Only these bytes are mapped. The safetensors library maps the whole file for writing, which Linux refuses for
-        files larger than memory, and keeps the pages in memory until the file is closed.
-        """
+        """One tensor, as a view of its bytes in the mapped file: copy it soon. Dropping it frees the memory."""
         entry = self.entries[name]
         if not entry.num_bytes:
             return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
-        begin = entry.offset - entry.offset % mmap.ALLOCATIONGRANULARITY
-        before = entry.offset - begin
-        with entry.path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), before + entry.num_bytes, offset=begin, access=mmap.ACCESS_COPY)
         # Map as uint8 first: the tensor may not be aligned to its type.
-        tensor = torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
-        if before % DTYPES[entry.dtype].itemsize:
+        tensor = map_bytes(entry.path, entry.offset, entry.num_bytes)
+        if entry.offset % DTYPES[entry.dtype].itemsize:
             tensor = tensor.clone()
         return tensor.view(DTYPES[entry.dtype]).reshape(entry.shape)
 
@@ -94,6 +86,19 @@ class TensorIndex:
     def without(self, names: set[str]) -> TensorIndex:
         """All tensors except these."""
         return TensorIndex({name: entry for name, entry in self.entries.items() if name not in names})
+
+
+def map_bytes(path: Path, offset: int, num_bytes: int) -> Tensor:
+    """Some bytes of a file, [num_bytes], uint8, which the system reads when they are used and shares with its cache.
+
+    Only these bytes are mapped. The safetensors library maps the whole file for writing, which Linux refuses for files
+    larger than memory, and keeps the pages in memory until the file is closed. What is written to the tensor does not
+    reach the file.
+    """
+    before = offset % mmap.ALLOCATIONGRANULARITY
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), before + num_bytes, offset=offset - before, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(mapped, dtype=torch.uint8, offset=before)
 
 
 def index_tensors(paths: Sequence[Path]) -> TensorIndex:

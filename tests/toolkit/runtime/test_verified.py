@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from toolkit.encode.cache import TensorCache
-from toolkit.encode.verified import NAME, Verified
+from toolkit.runtime.verified import NAME, Verified
 
 CONTENT = {"tensor": torch.arange(12.0)}
 
