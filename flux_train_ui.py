@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     auth = _auth(options.auth or os.environ.get(AUTH_VARIABLE))
     if (options.share or options.listen) and auth is None:
         parser.error(
-            f"--share and --listen let others start programs here: add --auth USER:PASSWORD (or {AUTH_VARIABLE})"
+            "--share and --listen let others start programs on this machine: add --auth USER:PASSWORD (or "
+            f"{AUTH_VARIABLE})"
         )
     if importlib.util.find_spec("gradio") is None:
         print("This page needs Gradio: pip install -r requirements-gradio.txt", file=sys.stderr)
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flux_train_ui.py", description="Train a FLUX.2 LoRA from a page.")
+    parser = argparse.ArgumentParser(prog="flux_train_ui.py", description="Train a FLUX.2 LoRA from a web page.")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
-    parser.add_argument("--listen", action="store_true", help="let other machines in; needs --auth")
+    parser.add_argument("--listen", action="store_true", help="accept connections from other machines; needs --auth")
     parser.add_argument("--share", action="store_true", help="a public address through Gradio's servers; needs --auth")
     parser.add_argument(
         "--auth", metavar="USER:PASSWORD", help=f"who may use the page; other users see it here, not in {AUTH_VARIABLE}"

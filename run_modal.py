@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except modal.exception.AuthError as error:
-        print(f"Modal does not know this machine ({error}). Make an account, then:  modal setup", file=sys.stderr)
+        print(f"Modal does not know this machine ({error}). Create an account, then:  modal setup", file=sys.stderr)
         return 2
 
 
@@ -130,8 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("job", metavar="JOB", help="job file, as for run.py")
     parser.add_argument("-n", "--name", help="job name: replaces [name] in the job file")
     parser.add_argument("--gpu", default="H100", help="card, and how many: L40S, H100 (the default), H100:2, ...")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines; each must have all its cards (:8)")
-    parser.add_argument("--secret", action="append", default=[], help="name of a secret at Modal; repeatable")
+    parser.add_argument(
+        "--nodes", type=int, default=1, metavar="N", help="number of machines, each with all of its cards (:8)"
+    )
+    parser.add_argument("--secret", action="append", default=[], help="name of a Modal secret; repeatable")
     parser.add_argument("--check", action="store_true", help="only check the job for this card; needs no account")
     parser.add_argument("--detach", action="store_true", help="do not wait: the run continues by itself")
     parser.add_argument("--fetch", action="store_true", help="only fetch what the run has written so far")
@@ -149,13 +151,15 @@ def _main(options: argparse.Namespace) -> int:
         return 0
     card, gpu, num_gpus = rented(options.gpu)
     if options.nodes > 1 and num_gpus < 8:
-        raise UserError(f"--nodes {options.nodes}: several machines must have all their cards: --gpu {card}:8")
+        raise UserError(
+            f"--nodes {options.nodes}: with several machines, each must use all of its cards: --gpu {card}:8"
+        )
     checked = check_for(job, gpu.memory_gb, output=PLACE.output, cards=num_gpus, machines=options.nodes)
     print("\n".join(job.redact(line) for line in (*job.notices, *checked.lines)))
     if checked.refusal:
         raise UserError(job.redact(checked.refusal))
     for item in parcel.cargo:
-        print(f"goes up: {item.source} ({len(item.files)} files, {as_size(item.num_bytes)})")
+        print(f"upload: {item.source} ({len(item.files)} files, {as_size(item.num_bytes)})")
     secrets, variables = _secrets(options, parcel, needs_token=checked.is_gated)
     if options.check:
         return 0
@@ -171,7 +175,7 @@ def _secrets(options: argparse.Namespace, parcel: Parcel, *, needs_token: bool) 
     if variables == ["HF_TOKEN"]:
         return ["huggingface"], variables
     raise UserError(
-        f"the run needs {', '.join(variables)}. Keep them at Modal, and name the secret with --secret NAME:\n"
+        f"the run needs {', '.join(variables)}. Store them as a Modal secret, and name it with --secret NAME:\n"
         "  modal secret create NAME --from-dotenv .env"
     )
 
@@ -186,7 +190,9 @@ def _run(rent: Rent, parcel: Parcel, options: argparse.Namespace) -> int:
         given = (parcel.text, list(parcel.folders), rent.num_gpus, rent.num_machines)
         if options.detach:
             function.spawn(*given)
-            print(f"The run goes on by itself. What it has written:  python run_modal.py {options.job} --fetch")
+            print(
+                f"The run continues by itself. To see what it has written:  python run_modal.py {options.job} --fetch"
+            )
             return 0
         try:
             code = function.remote(*given)

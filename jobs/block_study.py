@@ -86,7 +86,9 @@ def study_blocks(job: Path, file: Path, grid: Grid, say: Callable[[str], None]) 
     checked = _checked(job)
     network_config = checked.config.network
     if network_config is None or checked.config.adapter:
-        raise UserError(f"{job}: blocks are compared of a network alone: the job needs a `network` and no `adapter`.")
+        raise UserError(
+            f"{job}: only the blocks of a network can be compared: the job needs a `network` and no `adapter`."
+        )
     examples = _spread(checked.scan.examples, grid.num_images)
     config = checked.config.model_copy(
         update={"train": checked.config.train.model_copy(update={"batch_size": 1, "disable_sampling": True})}
@@ -136,9 +138,9 @@ def _checked(job: Path) -> TrainingChecked:
         raise UserError(f"{job}: neither a job file nor the output folder of a run (which has a config.yaml).")
     found = [one for one in Job(load_job(path)).checks() if isinstance(one, TrainingChecked)]
     if not found:
-        raise UserError(f"{job}: no process of this job trains.")
+        raise UserError(f"{job}: this job has no training process.")
     if found[0].problems:
-        raise UserError(f"{job}: the job cannot work:\n" + "\n".join(f"  {problem}" for problem in found[0].problems))
+        raise UserError(f"{job}: the job cannot run:\n" + "\n".join(f"  {problem}" for problem in found[0].problems))
     return found[0]
 
 

@@ -44,7 +44,7 @@ def drawing_job(options: argparse.Namespace) -> JobConfig:
         process["generate"].pop("prompts", None)
         process["generate"]["prompts"] = str(options.prompts)
     if not process["generate"].get("prompts"):
-        raise UserError("--sample: the run has no sample prompts. Give a file of them: --prompts FILE")
+        raise UserError("--sample: the run has no sample prompts. Give a file with prompts: --prompts FILE")
     if options.sheet is not None:
         process["sheet"] = options.sheet
     if options.sheet not in _OF_CHECKPOINTS:
@@ -88,7 +88,7 @@ def process_of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]
     job = load_job(path / "config.yaml" if path.is_dir() else source)
     index = next((i for i, one in enumerate(job.config.process) if isinstance(one, TrainingProcessConfig)), None)
     if index is None:
-        raise UserError(f"--sample {source}: no process of this job trains.")
+        raise UserError(f"--sample {source}: this job has no training process.")
     config, written = job.training(index), job.written["config"]["process"][index]
     folder = path if path.is_dir() else config.output_folder(job.name)
     model = {key: value for key, value in written["model"].items() if key != "assistant_lora_path"}
@@ -110,7 +110,7 @@ def process_of_run(source: str, *, has_loras: bool) -> tuple[str, dict[str, Any]
         return job.name, process | _adapted(folder, job.name, config)
     file = newest_weights(folder, job.name)
     if file is None and not has_loras:
-        what = "has no trained weights yet. Train first, or name some: --lora FILE"
+        what = "has no trained weights yet. Train first, or give a file: --lora FILE"
         raise UserError(f"--sample {source}: {folder} {what}")
     if file is not None and config.network is not None and not config.train.merge_network_on_save:
         process["loras"] = [] if has_loras else [{"path": str(file)}]
@@ -135,8 +135,8 @@ def _adapted(folder: Path, name: str, config: TrainingProcessConfig) -> dict[str
     if config.train.full_finetune:
         kind = config.adapter[0].type
         raise UserError(
-            f"{folder}: the run trains all weights with the adapter `{kind}`, in one file that no drawing job reads. "
-            "It is drawn in the samples of the run only."
+            f"{folder}: the run trains all weights with the adapter `{kind}`, in one file that drawing jobs cannot "
+            "read. Only the samples of the run itself draw with it."
         )
     has_network = config.network is not None
     kinds = [adapter.type for adapter in config.adapter]
@@ -218,7 +218,7 @@ def complaints(options: argparse.Namespace) -> Sequence[str]:
         extra += ["--lora"] * bool(options.loras) + ["--adapter"] * bool(options.adapters)
         return [f"{extra[0]} works only with --sample or --model"] if extra else []
     if options.jobs:
-        return ["--sample and --model draw pictures: give no other job file"]
+        return ["--sample and --model draw pictures: they take no job file"]
     if options.sample is None and options.prompts is None:
         return ["--model needs --prompts FILE"]
     return []

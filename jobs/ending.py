@@ -32,7 +32,7 @@ def publish(checked: TrainingChecked, out: Output) -> None:
     try:
         address = upload(job.name, out.folder, config, checked.card, redact=job.redact)
     except UserError as error:
-        out.stages.warn(f"not uploaded: {error}. The results are safe; start the same job again to try again.")
+        out.stages.warn(f"not uploaded: {error}. The results are safe; start the same job again to retry.")
     except KeyboardInterrupt:
         out.stages.warn("not uploaded: stopped. The results are safe; start the same job again to upload them.")
     else:

@@ -180,7 +180,7 @@ class Job:
         process = find_processes()[checked.start.config.type].extension.get_process()
         if self.ranks.world > 1 and not process.works_in_ranks:
             kind = checked.start.config.type
-            raise OfAllRanks(f"type: {kind} works in one process, and {self.ranks.world} ranks were started.")
+            raise OfAllRanks(f"type: {kind} works in a single process, but {self.ranks.world} ranks were started.")
         with contextlib.ExitStack() as stack:
             recorded = self._recorded(checked.start, stop, since_ns)
             # nobody touches the folder before the first rank has its lock
@@ -258,7 +258,7 @@ class Job:
             what = f"its checkpoint of step {bundle.step} is intact" if bundle else "it has no checkpoint yet"
             lines.append(f"The run in {folder} has stopped; {what}.")
         if self.ranks.world > 1:
-            return [*lines, "To continue, start all ranks again in the same way, or fewer or more of them."]
+            return [*lines, "To continue, start all ranks again, or fewer or more of them."]
         is_fixable = isinstance(error, UserError) or (error is not None and is_disk_full(error))
         hint = "Once that is fixed, continue with" if is_fixable else "To continue, run"
         return [*lines, f"{hint}:  {self.command}"]

@@ -16,15 +16,15 @@ exit codes:
   130  stopped by Ctrl+C or SIGTERM, after saving
 
 web page:
-  run.py ui [--help]  serves the page on this machine, where jobs are made, queued and watched
+  run.py ui [--help]  serves the web UI on this machine, where you create, queue and watch jobs
 
 several cards:
   torchrun --standalone --nproc-per-node 2 run.py JOB    (docs/multi-gpu.md)
 
 environment:
-  RANKS_TIMEOUT_S  seconds until a rank that the others wait for counts as hanging
+  RANKS_TIMEOUT_S  seconds after which a rank that the others wait for is considered hung
   SEED             training_seed of the first process, if the job file gives none
-  FULL_IMPORTS=1   load libraries whole, not when they are first used: a slower start, to rule that out in an error
+  FULL_IMPORTS=1   import whole libraries at the start: slower, but rules out lazy imports as a cause of errors
   DEBUG_TOOLKIT=1  find the operation that produces a NaN gradient (slow)
 """
 
@@ -44,7 +44,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     if len(options.jobs) > 1 and (options.resume not in ("latest", "none") or options.from_step is not None):
         parser.error("--from-step, and --resume with a path, work with one job at a time")
     if options.resume == "none" and options.from_step is not None:
-        parser.error("--resume none starts at step 0: leave --from-step out")
+        parser.error("--resume none starts at step 0: omit --from-step")
     if options.json and not options.check and not options.status:
         parser.error("--json works only with --check or --status")
     if options.vram is not None and not (options.check and options.vram > 0):
@@ -98,14 +98,14 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         type=Path,
         metavar="FOLDER",
-        help="print what has happened in an output folder and which of its checkpoints are valid; repeatable",
+        help="print what happened in an output folder and which of its checkpoints are valid; repeatable",
     )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FOLDER",
         help="write report.html into an output folder: curves, samples, settings and memory on one page. A run writes "
-        "it at its end by itself",
+        "it by itself when it ends",
     )
     parser.add_argument(
         "--tell",
@@ -126,17 +126,17 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample",
         metavar="JOB|FOLDER",
-        help="draw with what a run has trained last: its job file, or its output folder",
+        help="draw with the latest result of a run: its job file, or its output folder",
     )
     group.add_argument("--model", metavar="NAME|PATH", help="draw with this model, instead of that of a run")
-    group.add_argument("--arch", help="with --model: the kind of model, where its name does not say")
+    group.add_argument("--arch", help="with --model: the kind of model, if its name does not show it")
     group.add_argument(
         "--lora",
         dest="loras",
         action="append",
         default=[],
         metavar="FILE[:WEIGHT]",
-        help="draw with this LoRA, of any program; repeatable",
+        help="draw with this LoRA, from any program; repeatable",
     )
     group.add_argument(
         "--adapter",
@@ -151,8 +151,8 @@ def _add_drawing(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         type=Path,
         metavar="FILE",
-        help="one prompt a line, with flags such as --w 512 --seed 3, or a list as YAML or JSON; default: the prompts "
-        "of the run's samples",
+        help="one prompt per line, with flags such as --w 512 --seed 3, or a list as YAML or JSON; default: the "
+        "prompts of the run's samples",
     )
     group.add_argument(
         "--sheet",

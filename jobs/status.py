@@ -49,7 +49,7 @@ def status(folder: Path) -> list[str]:
     lines.append(f"last step recorded: {'none' if step is None else step}")
     lines.append("runs:" if runs else "runs: none recorded")
     if len(runs) > _SHOWN_RUNS:
-        lines.append(f"  ({len(runs) - _SHOWN_RUNS} earlier ones left out)")
+        lines.append(f"  ({len(runs) - _SHOWN_RUNS} earlier ones omitted)")
     for run in runs[-_SHOWN_RUNS:]:
         lines += [f"  {line}" for line in _describe(run)]
     return [_printable(line) for line in [*lines, *_bundles(folder)]]

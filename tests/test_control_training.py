@@ -336,7 +336,7 @@ def test_a_sample_with_an_unusable_picture_is_refused(data: dict[str, Any], tmp_
 def test_a_picture_of_another_shape_is_reported(data: dict[str, Any], tmp_path: Path) -> None:
     Image.new("RGB", (64, 32)).save(Path(data["control_path"], "1.png"))
     (checked,) = Job(load_job(_write(tmp_path / "run", data, adapter=CONTROL))).checks()
-    assert any("of another shape, of which the centre is used: 1.png" in line for line in checked.notices)
+    assert any("of another aspect ratio, cropped to its centre: 1.png" in line for line in checked.notices)
 
 
 def test_a_sample_takes_its_first_pictures_as_controls() -> None:

@@ -33,7 +33,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "adapter: a mean_flow adapter learns where steps end only from an objective with steps",
     ),
-    "the adapter with a fixed schedule": (FIXED, {"adapter": {"type": "mean_flow"}}, "would have nothing to say"),
+    "the adapter with a fixed schedule": (FIXED, {"adapter": {"type": "mean_flow"}}, "would have no effect"),
     "a full fine-tune": (_with(FIXED, full_finetune=True), {"network": None}, "mean_flow compares the model with"),
     "a full fine-tune with the adapter": (_with(ANY, full_finetune=True), {"network": None}, "works on a frozen model"),
     "a derivative in bf16": (_with(DERIVED, dtype="bf16"), {}, "which is noise in bf16: write `dtype: fp32`"),
@@ -93,7 +93,7 @@ def test_an_adapter_that_the_teacher_does_not_have_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arch", "train", "what"),
     [
-        ("flux", {"bypass_guidance_embedding": True}, "train.bypass_guidance_embedding: the teacher is guided through"),
+        ("flux", {"bypass_guidance_embedding": True}, "train.bypass_guidance_embedding: the teacher gets its guidance through"),
         (
             "flux2_klein_9b_kv",
             {"objective_params": {"guidance_scale": 3}},

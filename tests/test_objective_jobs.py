@@ -150,7 +150,7 @@ def test_a_mask_outside_of_the_crop_ends_the_run_before_it_trains(
     for index in range(4):
         Image.new("RGB", (40, 16)).save(tmp_path / "images" / f"{index}.png")
     assert run_job(path).status == "failed"
-    assert "nothing of the mask is within the crop of its image" in "".join(capsys.readouterr())
+    assert "the mask is empty within the crop of its image" in "".join(capsys.readouterr())
 
 
 RUNS: dict[str, dict[str, Any]] = {

@@ -80,7 +80,7 @@ def test_counterparts_that_cannot_be_meant_are_named(tmp_path: Path) -> None:
     (tmp_path / "others" / "2.png").write_bytes(b"no picture")
     found = "\n".join(problems_of(tmp_path, datasets=sets, train=train))
     assert "0.png: has no counterpart in" in found
-    assert "32 x 16 is another shape than that of its image, 32 x 32" in found
+    assert "32 x 16 has another aspect ratio than its image, 32 x 32" in found
     assert "2.png: cannot be read" in found
     sets = pairs(tmp_path, random_crop=True)
     assert "a pair is encoded once" in problems_of(tmp_path, datasets=sets, train=train)[0]

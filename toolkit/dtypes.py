@@ -21,7 +21,7 @@ class DtypeChoice(Choice):
     @property
     def memory(self) -> str:
         """See Choice.memory."""
-        return f"{self.num_bytes} bytes a number"
+        return f"{self.num_bytes} bytes per number"
 
 
 DTYPES = {

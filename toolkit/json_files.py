@@ -20,5 +20,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Download it again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: the file is damaged: it holds no keys with values. Download it again.")
+        raise UserError(f"{path}: the file is damaged: it is not a JSON object. Download it again.")
     return content

@@ -69,7 +69,7 @@ class Captioner(BaseProcess):
             events.write("done")
 
     def _propose(self, device: torch.device, stages: Stages, stop: StopRequest) -> None:
-        with stages.stage("load"), stop.ends_at_once("Stopped while the model was loaded."):
+        with stages.stage("load"), stop.ends_at_once("Stopped while the model was being loaded."):
             writer = load_writer(self._model_folder(), self.settings, device)
         wanted, left = self.checked.wanted, self.checked.left
         done = len(wanted) - len(left)
@@ -87,7 +87,7 @@ class Captioner(BaseProcess):
             stages.warn(f"{picture.name} is left out: {error}")
             return
         if not text:
-            stages.warn(f"{picture.name} is left out: the model has said nothing of it. Try another `caption_prompt`")
+            stages.warn(f"{picture.name} is skipped: the model returned no text for it. Try another `caption_prompt`")
             return
         proposal = Proposal(picture.name, f"{self.settings.prefix}{text}".strip(), picture.before, picture.key)
         append_proposals(self.output_folder / PROPOSALS_FILE, [proposal])
@@ -101,7 +101,7 @@ class Captioner(BaseProcess):
         append_proposals(file, [replace(it, is_accepted=True) for it in fresh])
         stages.info(f"{written.num_written} captions written in {self.settings.path_to_caption}")
         for name in written.kept:
-            stages.warn(f"{name}: its caption was changed since and is kept")
+            stages.warn(f"{name}: its caption has changed since then and is kept")
 
     def _model_folder(self) -> Path:
         name = self.settings.model_name_or_path

@@ -79,7 +79,7 @@ def check_captioning(start: Start) -> CaptionChecked:
     lines = [
         f"{start.job.name}: {len(wanted)} pictures of {config.caption.path_to_caption} get captions, "
         f"{len(left)} of them are left to do, by {config.caption.model_name_or_path} -> "
-        + ("caption files beside them" if config.caption.accept else f"{start.output_folder / PROPOSALS_FILE}")
+        + ("caption files next to them" if config.caption.accept else f"{start.output_folder / PROPOSALS_FILE}")
     ]
     lines.append(start.describe_device())
     with mistakes.gathered():
@@ -139,7 +139,7 @@ def _wanted(config: CaptionConfig, notices: list[str]) -> tuple[Uncaptioned, ...
     if listing.problems:
         raise JobError(str(folder), listing.problems)
     if not listing.images:
-        nested = " Those in subfolders count with `recursive: true`." if listing.nested else ""
+        nested = " Images in subfolders are included with `recursive: true`." if listing.nested else ""
         raise UserError(f"caption.path_to_caption: there are no pictures in {folder}.{nested}")
     files, found = CaptionFiles(folder, config.caption_extension), list[tuple[Path, str]]()
     unread = list[Problem]()

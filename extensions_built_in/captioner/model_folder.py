@@ -33,27 +33,29 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{SETTING}: {folder} is a file. Name the folder that the model is in.")
     path = folder / "config.json"
     if not path.is_file():
-        raise UserError(f"{SETTING}: {folder} has no config.json: it is not a model of transformers.")
+        raise UserError(f"{SETTING}: {folder} has no config.json: it is not a transformers model.")
     config = read_json(path)
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
-        raise UserError(f"{SETTING}: {path} names no model_type: it is not a model of transformers.")
+        raise UserError(f"{SETTING}: {path} has no model_type: it is not a transformers model.")
     if not _is_known(kind):
         if "auto_map" in config:
             raise UserError(
                 f'{SETTING}: "{kind}" in {folder} needs Python code that comes with the model (trust_remote_code). It '
-                "could do anything on this machine, so it is never run. Choose a model that transformers has code for, "
-                "such as Qwen3-VL, SmolVLM, LLaVA, or BLIP; of Florence-2 the version of florence-community."
+                "could do anything on this machine, so it is never run. Choose a model that transformers supports, "
+                "such as Qwen3-VL, SmolVLM, LLaVA, or BLIP; for Florence-2 use the version by florence-community."
             )
-        raise UserError(f'{SETTING}: transformers knows no model "{kind}", which {folder} holds. Choose another one.')
+        raise UserError(
+            f'{SETTING}: transformers does not support "{kind}", the model in {folder}. Choose another one.'
+        )
     for what, names in (("an image processor", _PROCESSORS), ("a tokenizer", _TOKENIZERS)):
         if not any((folder / name).is_file() for name in names):
             raise UserError(
-                f"{SETTING}: {folder} has no files of {what} ({', '.join(names)}). Download the whole repository, "
-                "not only its weights; a model without one cannot look at pictures."
+                f"{SETTING}: {folder} has no files of {what} ({', '.join(names)}). Download the whole repository, not "
+                "only its weights; without these files, a model cannot read pictures."
             )
     if not any(folder.glob("*.safetensors")):
-        other = " Its .bin files can hold code and are not read: convert them." if any(folder.glob("*.bin")) else ""
+        other = " Its .bin files can contain code and are not read." if any(folder.glob("*.bin")) else ""
         raise UserError(f"{SETTING}: {folder} has no weights (*.safetensors).{other}")
 
 

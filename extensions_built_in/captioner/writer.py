@@ -88,7 +88,7 @@ def load_writer(folder: Path, config: CaptionConfig, device: torch.device) -> Ca
     except Exception as error:  # the exceptions that libraries raise for a damaged file have no common base
         first = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"{SETTING}: {folder} cannot be loaded as a model that makes text from pictures ({first}). Download it "
+            f"{SETTING}: {folder} cannot be loaded as a model that generates text from pictures ({first}). Download it "
             "again, or choose another one."
         ) from error
     missing = sorted([*found["missing_keys"], *(str(key) for key in found["mismatched_keys"])])

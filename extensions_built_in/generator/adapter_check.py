@@ -56,6 +56,6 @@ def check_checkpoints(drawing: GenerateProcessConfig, card: ModelCard, mistakes:
             own = next((adapter for adapter in drawing.adapter if adapter.type == kind), None)
             if own is None:
                 raise UserError(
-                    f"{path}: is the file of a `{kind}` adapter, and the job has none: add it as `adapter`."
+                    f"{path}: is the file of a `{kind}` adapter, but the job has no adapter: add an `adapter` section."
                 )
             must_fit(path, own, arch=card.arch, encoder=None)

@@ -35,7 +35,7 @@ def fetch(
                 with whole_file(folder / inside) as temporary, temporary.open("wb") as file:
                     read(path, file)
                 count += 1
-        why = f", since a run of this machine uses {asked}" if is_used and count else ""
+        why = f", since a run on this machine uses {asked}" if is_used and count else ""
         yield f"fetched: {count} files into {folder}{why}" if count else f"{name}: nothing has been written yet"
 
 

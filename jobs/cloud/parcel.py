@@ -89,10 +89,14 @@ def pack(job: JobConfig, place: RemoteFolders) -> Parcel:
     folders: dict[str, Path] = {}
     for process in job.config.process:
         if not isinstance(process, TrainingProcessConfig):
-            raise UserError(f"{job.path}: `type: {process.type}` runs on this machine only; training can be sent.")
+            raise UserError(
+                f"{job.path}: `type: {process.type}` can run only on this machine; only training jobs can be sent."
+            )
         folder = process.output_folder(job.name)
         if folders.setdefault(folder.name, folder) != folder:
-            raise UserError(f'{job.path}: two processes write to a folder "{folder.name}": give one another `name`.')
+            raise UserError(
+                f'{job.path}: two processes write to a folder "{folder.name}": give one of them another `name`.'
+            )
     cargo = _load(dict.fromkeys(path for process in job.config.process for path in _read_paths(process)))
     targets = {item.source: f"{place.data}/{item.target}" for item in cargo}
     tree = {
@@ -136,7 +140,7 @@ def _must_be_together(source: Path) -> None:
     if outside:
         raise UserError(
             f"{source}: lists {outside[0]}, which is not in the folder of the list. Only whole folders can be sent: "
-            "put the images beside or below the list, and write their paths relative to it."
+            "put the images next to the list or in a folder below it, and write their paths relative to it."
         )
 
 

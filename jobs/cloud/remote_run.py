@@ -95,7 +95,7 @@ def run_until(
         raise
     keep()
     if code and (is_told or code == EXIT_CODE):
-        raise NotFinished("the run has saved and stopped before its end")
+        raise NotFinished("the run saved and stopped early")
     return code
 
 

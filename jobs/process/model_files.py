@@ -30,7 +30,7 @@ _WHOLE_BYTES = 1 << 20  # files up to this size are read completely
 _MOST_HEADER_BYTES = 1 << 26
 _PLANNED_WHOLE = (
     "notice: model.only_if_contains, ignore_if_contains: memory and disk are planned as if all weights were trained, "
-    "because the names of the weights are not known before the model is on this machine"
+    "because the names of the weights are only known once the model is on this machine"
 )
 _SAFETENSORS = (".safetensors", ".sft")
 

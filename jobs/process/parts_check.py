@@ -100,8 +100,8 @@ def _without_views(config: TrainingProcessConfig) -> list[Problem]:
     if not seeing:
         return []
     what = (
-        f"missing. The `{seeing[0]}` adapter sees an image for each training image: give the folder that has them, or "
-        "set `clip_image_from_same_folder: true`"
+        f"missing. The `{seeing[0]}` adapter sees an image for each training image: give the folder that contains "
+        "them, or set `clip_image_from_same_folder: true`"
     )
     return [
         Problem(f"datasets[{index}].clip_image_path", what)
@@ -119,7 +119,7 @@ def _strength_problems(config: TrainingProcessConfig) -> list[Problem]:
         found.append(
             Problem(
                 "sample.network_multiplier",
-                "this job trains no network whose strength could be changed. Remove the key",
+                "it scales a network, and this job trains none. Remove the key",
             )
         )
     if config.train.full_finetune and OBJECTIVES[config.train.objective].needs_network:

@@ -28,7 +28,7 @@ def check_room(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
     """
     card, model = checked.card, checked.model
     lines = list(model.lines)
-    without = None if checked.needs.trained else "warning: memory was not looked at, because no image can be read"
+    without = None if checked.needs.trained else "warning: memory was not checked, because no image can be read"
     checked = take_memory(checked, lines, mistakes, without=without)
     start = checked.start
     with mistakes.gathered():
@@ -79,11 +79,11 @@ def _plan_memory(checked: TrainingChecked, model: ModelFacts) -> MemoryCheck | s
     """
     start, card = checked.start, checked.card
     if card.size is None:
-        return f"memory: the size of {card.label} is unknown, so nothing is predicted"
+        return f"memory: the size of {card.label} is unknown, so memory cannot be predicted"
     if model.num_weights is not None and abs(model.num_weights / card.num_parameters - 1) > _SAME:
         return (
             f"memory: the number of weights ({model.num_weights / 1e9:.2f} B) differs from that of {card.label} "
-            f"({card.num_parameters / 1e9:.2f} B), so nothing is predicted"
+            f"({card.num_parameters / 1e9:.2f} B), so memory cannot be predicted"
         )
     try:
         device = start.find_device()

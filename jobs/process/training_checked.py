@@ -56,7 +56,7 @@ class TrainingChecked(Checked):
     def card(self) -> ModelCard:
         """The card of the run's model, as the run trains it."""
         card = self.config.card
-        assert card is not None, "reading the job file has refused other models"
+        assert card is not None, "other models are refused when the job file is read"
         return card
 
     @cached_property

@@ -38,7 +38,7 @@ def test_a_mean_flow_adapter_changes_nothing_until_it_is_trained(
 ) -> None:
     model = make_model("transformer")
     if model.get_ends() is None:
-        pytest.skip(f"{model.arch} does not say where time enters it")
+        pytest.skip(f"{model.arch} does not name its time embedding")
     base = model.get_noise_prediction(latents, TIMESTEP, Condition(embeds))
     adapter: Any = ADAPTERS["mean_flow"].load()(AdapterConfig.model_validate({"type": "mean_flow"}), None)
     adapter.attach(model, Draws(0))

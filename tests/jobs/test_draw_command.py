@@ -68,7 +68,7 @@ def test_a_run_with_adapters_is_drawn_with_the_files_of_its_newest_step(tmp_path
     assert process.adapter[1].control_image_dropout == 0, "a setting of training"
     assert [one.path for one in process.loras] == [lora]
     write_job(tmp_path, adapter={"type": "subpixel"}, network=None, train={"full_finetune": True})
-    with pytest.raises(UserError, match="in the samples of the run only"):
+    with pytest.raises(UserError, match="Only the samples of the run itself"):
         drawing("--sample", str(job))
 
 
@@ -103,7 +103,7 @@ def test_a_model_and_loras_need_no_run(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--lora", "x"], "only with --sample or --model"),
-        (["--sample", "a", "b.yaml"], "give no other job file"),
+        (["--sample", "a", "b.yaml"], "they take no job file"),
         (["--model", "a"], "needs --prompts"),
     ],
 )

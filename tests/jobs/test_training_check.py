@@ -103,7 +103,7 @@ def test_a_check_without_a_readable_image_says_that_memory_was_not_looked_at(tmp
     for path in (tmp_path / "images").glob("*.png"):
         path.write_bytes(b"")
     (checked,) = Job(load_job(job)).checks()
-    assert "memory was not looked at" in checked.refusal
+    assert "memory was not checked" in checked.refusal
     assert "0.png: cannot be read" in checked.refusal
     assert isinstance(checked, TrainingChecked) and checked.disk.sizes["checkpoints"] > 0
 

@@ -81,7 +81,7 @@ def test_torchrun_makes_one_run_of_ranks_that_share_the_model(
     _await("\nsaved ", log)
     _kill_rank_1(process)
     assert process.wait(LIMIT_S) == 0, log.read_text()
-    assert log.read_text().count("has ended without a word") == 1, log.read_text()
+    assert log.read_text().count("has ended without a message") == 1, log.read_text()
     outputs = [path / "output" / "job" for path in (folder, whole)]
     assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), rel=1e-4)
 
@@ -99,7 +99,7 @@ def test_three_launchers_make_one_run(launcher: Launcher, smallest_model: Path, 
     _await("\nsaved ", log)
     _kill_rank_1(torchrun)
     assert torchrun.wait(LIMIT_S) == 0, log.read_text()
-    assert log.read_text().count("has ended without a word") == 1, log.read_text()
+    assert log.read_text().count("has ended without a message") == 1, log.read_text()
     assert "resuming from step" in log.read_text()
 
     accelerate = [

@@ -44,7 +44,7 @@ def test_each_rank_has_a_card_of_its_own() -> None:
     assert device_of_rank("cpu", local_rank=1, local_world=2) == "cpu"
     with pytest.raises(UserError, match="3 ranks were started on this machine, and torch sees 2"):
         device_of_rank("auto", local_rank=2, local_world=3)
-    with pytest.raises(UserError, match="would be the card of all 2 ranks; `device: auto`"):
+    with pytest.raises(UserError, match="would be used by all 2 ranks; `device: auto`"):
         device_of_rank("cuda:1", local_rank=0, local_world=2)
 
 

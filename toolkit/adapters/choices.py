@@ -45,7 +45,7 @@ class AdapterChoice(Choice):
 ADAPTERS = {
     "ip": AdapterChoice(
         "toolkit.adapters.ip:IPAdapter",
-        summary="Style or identity from a few tokens of an image, read by attention of their own.",
+        summary="Style or identity from a few tokens of an image, read through additional attention.",
         reads="view",
         suffix="_ip",
         num_tokens=4,
@@ -89,7 +89,7 @@ ADAPTERS = {
     ),
     "mean_flow": AdapterChoice(
         "toolkit.adapters.mean_flow:MeanFlowAdapter",
-        summary="Tells the model where a step ends, so that a few large steps suffice.",
+        summary="Tells the model at which noise level a step ends, so that a few large steps suffice.",
         count=size.mean_flow,
         needs_whole_sequence=False,
     ),

@@ -43,7 +43,7 @@ def write_adapter(
     def check(temporary: Path) -> None:
         written = read_tensors(temporary)
         if written.keys() != tensors.keys() or any(not _same(written[name], tensors[name]) for name in tensors):
-            raise UserError(f"{path}: holds something else than what was written. Check the disk, then start again.")
+            raise UserError(f"{path}: does not contain what was written. Check the disk, then start again.")
 
     layout.by_first(lambda: write_tensors(path, tensors, {**metadata, **adapter.metadata()}, check=check))
 
@@ -75,8 +75,8 @@ def load_adapter(
     beside = adapter.lora_beside(tensors)
     if beside and load_lora is None:
         raise UserError(
-            f"{path}: also holds a LoRA ({len(beside)} tensors, such as {next(iter(beside))}), without which the "
-            "adapter is not what it was. Train a `network` beside the adapter, without `pretrained_lora_path`."
+            f"{path}: also holds a LoRA ({len(beside)} tensors, such as {next(iter(beside))}), which belongs to the "
+            "adapter. Train a `network` together with the adapter, without `pretrained_lora_path`."
         )
     own = {name: tensor for name, tensor in tensors.items() if name not in beside}
     adapter.load_state_dict(own, metadata, source=str(path))

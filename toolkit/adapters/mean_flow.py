@@ -44,7 +44,7 @@ class MeanFlowAdapter(Adapter):
         ends = model.get_ends()
         if ends is None:
             raise UserError(
-                f"adapter.type: {model.arch} does not say where time enters it, so `mean_flow` cannot be trained on "
+                f"adapter.type: {model.arch} does not name its time embedding, so `mean_flow` cannot be trained on "
                 "it. For one number of steps, train a LoRA: `train.objective_params: {steps: 4}`."
             )
         self.arch = model.arch

@@ -39,7 +39,10 @@ class ReduxAdapter(Adapter):
         """See Adapter.attach. Nothing is hooked: the rows are appended to the condition."""
         self.arch, ends = model.arch, model.get_ends()
         if ends is None:
-            raise UserError(f"adapter.type: {model.arch} names no ends, so `redux` cannot be trained on it.")
+            raise UserError(
+                f"adapter.type: {model.arch} does not name its first and last layer, so `redux` cannot be trained on "
+                "it."
+            )
         self._append = ends.append_rows
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draws.number("adapter projector", self.config.type))

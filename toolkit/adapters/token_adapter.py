@@ -130,7 +130,7 @@ def chosen_sites(model: BaseModel, config: AdapterConfig) -> Sequence[AttentionS
     sites = [site for site in model.get_attention_sites() if site.is_double or config.blocks == "all"]
     if not sites:
         raise UserError(
-            f"adapter.type: {model.arch} does not say where its attention is, so `{config.type}` cannot be trained on "
+            f"adapter.type: {model.arch} does not name its attention layers, so `{config.type}` cannot be trained on "
             "it. Use a LoRA."
         )
     return sites

@@ -96,7 +96,7 @@ def choose_attention(
                 f"model.attention_backend: {setting} cannot compute heads of {shape.head_size} in {shape.dtype} on "
                 f"{machine.name}. It can: {', '.join((AUTO, *able))}."
             )
-        before = "" if recorded in (None, setting) else f"; until now it was {recorded}: last digits of losses differ"
+        before = "" if recorded in (None, setting) else f"; it was {recorded}: last digits of losses will differ"
         return ChosenAttention(setting, f"by model.attention_backend{before}")
     if recorded in possible_backends(machine) and works(str(recorded), shape, device):
         return ChosenAttention(str(recorded), "as before this start")

@@ -44,14 +44,14 @@ ATTENTION_BACKENDS = {
     ),
     "efficient": AttentionBackend(
         _KERNEL,
-        summary="the memory-efficient kernel, which older cards have too",
+        summary="the memory-efficient kernel, which also runs on older cards",
         elsewhere={"_native_efficient": "efficient"},
         capability=(5, 0),
         needs="an NVIDIA GPU",
     ),
     "math": AttentionBackend(
         _KERNEL,
-        summary="plain products, which hold all scores at once: exact, slow and large",
+        summary="plain matrix products with all scores in memory at once: exact, slow and memory-hungry",
         elsewhere={"_native_math": "math"},
         on_cpu=True,
     ),
@@ -60,7 +60,7 @@ ATTENTION_SETTINGS = {
     **ATTENTION_BACKENDS,
     AUTO: Choice(_KERNEL, summary="the fastest on this GPU, measured once and remembered; native elsewhere"),
 }
-_OWN_PACKAGE = "needs a package of its own. torch has `flash`, `cudnn`, `efficient` and `math`"
+_OWN_PACKAGE = "needs a separate package. torch has `flash`, `cudnn`, `efficient` and `math`"
 NOT_HERE = dict.fromkeys(("sage", "xformers", "flex", "_flash_3", "flash_hub", "_flash_3_hub"), _OWN_PACKAGE)
 
 

@@ -74,8 +74,8 @@ class Compiler:
     def _fail(self, error: Exception) -> None:
         self.has_failed = True
         self.warn(
-            "model.compile: compiling failed, so the run goes on without it, and the last digits of its numbers differ "
-            f"from here on: {str(error).strip().splitlines()[0]}"
+            "model.compile: compiling failed, so the run continues without it; the last digits of its numbers will "
+            "differ from here on: {str(error).strip().splitlines()[0]}"
         )
 
 

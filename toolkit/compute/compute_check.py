@@ -18,7 +18,11 @@ def compute_problems(config: TrainingProcessConfig, *, is_here: bool) -> list[Pr
     """
     machine, backend = _machine(config) if is_here else None, config.model.attention_backend
     if config.train.context_parallel > 1 and backend in ("efficient", "math"):
-        return [Problem("model.attention_backend", f"{backend} cannot share sequences: use native, flash or cudnn")]
+        return [
+            Problem(
+                "model.attention_backend", f"{backend} does not support shared sequences: use native, flash or cudnn"
+            )
+        ]
     if machine is None:
         return []
     found = {

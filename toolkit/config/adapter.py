@@ -77,22 +77,22 @@ class AdapterConfig(Section):
         Literal["auto", "clip", "siglip", "siglip2", "dinov2", "dinov3"],
         _VIEW,
         Shown(label="Kind of vision encoder", level="expert"),
-    ] = Field("auto", description="Kind of the vision encoder; auto: as its configuration says.")
+    ] = Field("auto", description="Kind of the vision encoder; auto: from its config.json.")
     clip_layer: Annotated[ClipLayer | None, _VIEW, Shown(level="expert")] = Field(
         None,
-        description="What is read of the vision encoder. Unset: penultimate_hidden_states for `ip+`, image_embeds for "
-        "`ip`, last_hidden_state for the others.",
+        description="Which output of the vision encoder is used. Unset: penultimate_hidden_states for `ip+`, "
+        "image_embeds for `ip`, last_hidden_state for the others.",
     )
     num_tokens: Annotated[int | None, only_of("ip", "ip+", "vision_direct")] = Field(
         None, ge=1, le=4096, description="Number of tokens per image. Unset: 4 for `ip`, 16 for `ip+`, all for others."
     )
     positions: Annotated[Literal["none", "grid"], only_of("vision_direct")] = Field(
         "none",
-        description="Where the image's tokens are for the attention to them. grid: at their own places, on a grid that "
-        "covers the image, so that what is where counts more than what is seen. none: nowhere.",
+        description="Positions of the image's tokens in attention. grid: each patch has its own position on a grid "
+        "that covers the image, so that position counts more than content. none: no positions.",
     )
     blocks: Annotated[Literal["all", "double"], only_of("ip", "ip+", "vision_direct")] = Field(
-        "all", description="Blocks that carry the adapter: all, or those with separate weights for prompt and image."
+        "all", description="Blocks with the adapter: all, or double, those with separate weights for prompt and image."
     )
     image_dropout_rate: Annotated[float, _DROPS] = Field(
         0.05,
@@ -102,7 +102,8 @@ class AdapterConfig(Section):
     )
     test_img_path: Harmless[Annotated[TestImages, _VIEW, Shown(label="Images for samples", widget="file")]] = Field(
         (),
-        description="Images for samples that give no `ctrl_img`, taken in turn: a file, a folder, or a list of them.",
+        description="Images for samples without `ctrl_img`, used one after another: a file, a folder, or a list of "
+        "them.",
     )
     num_control_images: Annotated[int, only_of("control_lora")] = Field(
         1,
@@ -123,19 +124,21 @@ class AdapterConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="Share of examples trained with keeping and painting swapped. The files must have colours below "
+        description="Share of examples trained with keeping and painting swapped. The files must have colours in "
         "their transparent parts.",
     )
     subpixel_downscale_factor: Annotated[Literal[8, 16], only_of("subpixel")] = Field(
         8,
-        description="Pixels per side of what becomes the channels of one cell; a token has 2 x 2 cells. With 16 there "
-        "are a quarter as many tokens, and images have sides of multiples of 32 pixels.",
+        description="Side, in pixels, of the square that becomes the channels of one cell; a token has 2 x 2 cells. "
+        "With 16 there are a quarter as many tokens, and the sides of images are multiples of 32 pixels.",
     )
     lora_config: Annotated[
         NetworkConfig | None,
         only_of("control_lora", "subpixel"),
         Shown(label="LoRA beside the adapter", level="expert"),
-    ] = Field(None, description="The LoRA that is trained beside the adapter, like `network`, which it may replace.")
+    ] = Field(
+        None, description="The LoRA that is trained with the adapter. Same keys as `network`, which it can replace."
+    )
 
     @property
     def choice(self) -> Any:
@@ -169,10 +172,13 @@ class AdapterConfig(Section):
     def _only_patches_have_places(self) -> AdapterConfig:
         if self.positions == "grid" and self.num_tokens is not None:
             raise ValueError(
-                "`positions: grid` places the encoder's own patches, and `num_tokens` averages them: keep one"
+                "`positions: grid` gives each of the encoder's patches a position, and `num_tokens` averages the "
+                "patches: keep one"
             )
         if self.positions == "grid" and self.layer == "image_embeds":
-            raise ValueError("`positions: grid` places patches, and `clip_layer: image_embeds` has none: keep one")
+            raise ValueError(
+                "`positions: grid` gives patches positions, and `clip_layer: image_embeds` has no patches: keep one"
+            )
         return self
 
     @model_validator(mode="after")

@@ -88,13 +88,13 @@ class DatasetConfig(DatasetUse):
     )
     random_crop: bool = Field(False, description="Crop at a random position instead of the centre.")
     cache_latents: Harmless[Annotated[bool, Notice(_not_cached)]] = Field(
-        True, description="Encode each image once and keep its latents; done in any case."
+        True, description="Encode each image once and keep its latents; this always happens."
     )
     cache_latents_to_disk: Harmless[
         Annotated[
             bool,
             OnlyWith(
-                "without `random_crop`, `random_scale` and `color_jitter`, which make new pixels each time, or for "
+                "without `random_crop`, `random_scale` and `color_jitter`, which change the pixels each time, or for "
                 "reference images",
                 lambda context: not context.section.is_drawn or bool(context.section.control_folders),
             ),
@@ -106,19 +106,19 @@ class DatasetConfig(DatasetUse):
     )
     is_reg: Annotated[bool, Shown(label="Regularisation images")] = Field(
         False,
-        description="Regularisation images: every second step trains on them, or `share_of_steps`; their loss is "
-        "scaled by `reg_weight`.",
+        description="Regularisation images: every second step (or `share_of_steps` of all steps) trains on them; "
+        "their loss is scaled by `reg_weight`.",
     )
     validation: Annotated[bool, Shown(label="Only for validation")] = Field(
-        False, description="Never train on these images: they are the held-out images of `train.validation_config`."
+        False, description="Do not train on these images: they are the held-out images for `train.validation_config`."
     )
-    prior_reg: Annotated[bool, Shown(label="As the base model predicts")] = Field(
+    prior_reg: Annotated[bool, Shown(label="Keep as in the base model")] = Field(
         False,
-        description="Train these images towards the base model's own predictions, so that they stay as they are. Needs "
-        "a network; one more pass per step.",
+        description="Train these images towards the base model's own predictions, so that the model keeps drawing "
+        "such images as before. Needs a network; one more pass per step.",
     )
     diff_output_preservation: bool | None = Field(
-        None, description="`train.diff_output_preservation` for this dataset. Unset: as there."
+        None, description="`train.diff_output_preservation` for this dataset. Unset: the value there."
     )
     diff_output_preservation_class: Annotated[
         str | None,
@@ -126,18 +126,18 @@ class DatasetConfig(DatasetUse):
             "with `diff_output_preservation: true`, here or in `train`",
             lambda context: context.process.preserves_class(context.section),
         ),
-    ] = Field(None, description="`train.diff_output_preservation_class` for this dataset. Unset: that one.")
+    ] = Field(None, description="`train.diff_output_preservation_class` for this dataset. Unset: the value there.")
     mask_path: Annotated[Folder, Shown(label="Mask folder", widget="folder")] = Field(
         None,
-        description="Folder of masks with the same file names as the images: only what is white counts in the loss. "
-        "The folder of the images itself: masks are beside them, `x.mask.png` or `x-masklabel.png`.",
+        description="Folder of masks with the same file names as the images: only white areas count in the loss. If "
+        "it is the folder of the images itself, masks are next to them, as `x.mask.png` or `x-masklabel.png`.",
     )
-    alpha_mask: Annotated[bool, Shown(label="Transparency is the mask")] = Field(
-        False, description="Only what is opaque in an image counts in the loss."
+    alpha_mask: Annotated[bool, Shown(label="Use transparency as the mask")] = Field(
+        False, description="Only the opaque parts of an image count in the loss."
     )
-    invert_mask: Annotated[bool, _MASKED] = Field(False, description="What is black, or transparent, counts instead.")
-    mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside of masks", level="expert")] = Field(
-        0.0, ge=0, lt=1, description="How much the rest of the image counts."
+    invert_mask: Annotated[bool, _MASKED] = Field(False, description="Black or transparent areas count instead.")
+    mask_min_value: Annotated[float, _MASKED, Shown(label="Weight outside masks", level="expert")] = Field(
+        0.0, ge=0, lt=1, description="Weight in the loss of the rest of the image."
     )
     unconditional_path: Annotated[
         Folder,
@@ -182,24 +182,25 @@ class DatasetConfig(DatasetUse):
         0.0, ge=0, le=1, description="Share of batches trained without their reference images."
     )
     allow_missing_control: Annotated[bool, _WITH_REFERENCES, Shown(label="Allow missing references")] = Field(
-        False, description="Train images that lack a reference with those they have, instead of refusing to start."
+        False,
+        description="If an image lacks a reference, train it with those that it has, instead of refusing to start.",
     )
 
     inpaint_path: Annotated[Folder, _WITH_MASK] = Field(
         None,
-        description="Folder of each image with a mask: its opaque parts are kept, its transparent parts are to be "
-        "painted.",
+        description="Folder of copies of the images with transparency: opaque parts are kept, transparent parts are "
+        "to be painted.",
     )
     clip_image_path: Annotated[Folder, _WITH_VIEWS, Shown(level="expert", widget="folder")] = Field(
         None,
-        description="Folder of the images that adapters see, with the same file names as the images; may be the folder "
-        "of the images itself.",
+        description="Folder of the images that adapters read, with the same file names as the training images; may be "
+        "the same folder.",
     )
     clip_image_from_same_folder: Annotated[bool, _WITH_VIEWS, Shown(level="expert")] = Field(
-        False, description="Adapters see the training image itself."
+        False, description="Adapters read the training image itself."
     )
     cache_clip_vision_to_disk: Harmless[Annotated[bool, _WITH_VIEWS, Shown(level="expert")]] = Field(
-        False, description="Keep what the vision encoder makes of the images on disk for later runs."
+        False, description="Keep the vision encoder's outputs on disk for later runs."
     )
 
     @property

@@ -21,12 +21,12 @@ class LoggingConfig(Section):
     """`logging`: metrics in TensorBoard and experiment trackers. events.jsonl has those of every step."""
 
     log_every: Annotated[int, OnlyWith("for TensorBoard, which `log_dir` turns on", _is_drawn), Shown(unit="steps")] = (
-        Field(10, ge=1, description="Steps between metrics in TensorBoard; events.jsonl has every step.")
+        Field(10, ge=1, description="Steps between entries in TensorBoard; events.jsonl has every step.")
     )
     use_wandb: Annotated[bool, Shown(label="Weights & Biases")] = Field(
         False,
-        description="Show losses and samples in Weights & Biases (`pip install -r requirements-trackers.txt`), as the "
-        "account of WANDB_API_KEY. WANDB_MODE=offline keeps them on this machine.",
+        description="Show losses and samples in Weights & Biases (`pip install -r requirements-trackers.txt`), with "
+        "the account of WANDB_API_KEY. WANDB_MODE=offline keeps them on this machine.",
     )
     use_trackio: Annotated[bool, Shown(label="Trackio")] = Field(
         False,

@@ -68,9 +68,7 @@ class ModelKwargs(Section):
         bool,
         OnlyWith("with reference images", _has_references),
         Shown(label="Match references to the image size", needs="references"),
-    ] = Field(
-        False, description="Scale reference images to as many pixels as the image has, keeping their aspect ratio."
-    )
+    ] = Field(False, description="Scale reference images to the pixel count of the image, keeping their aspect ratio.")
     train_distilled: Harmless[
         Annotated[bool, OnlyWith("for weights that are known to be distilled", _is_distilled)]
     ] = Field(False, description="Train distilled weights, such as the four-step klein models, without a warning.")
@@ -116,31 +114,31 @@ class ModelConfig(Section):
     qtype_te: Annotated[Qtype, _TE_QUANTIZED, Shown(label="Text encoder format")] = Field(
         "qfloat8", description="Number format of the quantized text encoder."
     )
-    compute: Annotated[str, ChoiceOf(COMPUTE_SETTINGS), Shown(label="Products of frozen weights")] = Field(
+    compute: Annotated[str, ChoiceOf(COMPUTE_SETTINGS), Shown(label="Multiplication of frozen weights")] = Field(
         "bf16",
         description="Number format in which the transformer's frozen weights are multiplied, in training and in "
-        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; what is "
-        "trained stays exact. auto: in 8 bits where weights and machine allow it.",
+        "samples. bf16: in `train.dtype`. int8, fp8: in 8 bits, as `qtype: int8` or `float8` stores them; trained "
+        "weights are computed exactly. auto: in 8 bits if weights and machine allow it.",
     )
     attention_backend: Harmless[
         Annotated[str, ChoiceOf(ATTENTION_SETTINGS, NOT_HERE), Shown(label="Attention kernel", level="expert")]
     ] = Field(
         "auto",
-        description="Kernel of the transformer's attention, in training and in samples. auto: on an NVIDIA GPU the "
-        "fastest, measured once for each size of image and remembered; a resumed run keeps it. native: torch's choice.",
+        description="Attention kernel of the transformer, in training and in samples. auto: on an NVIDIA GPU the "
+        "fastest, measured once for each image size and remembered; a resumed run keeps it. native: torch's choice.",
     )
     compile: Annotated[bool, Shown(label="Compile the blocks", level="expert")] = Field(
         False,
-        description="Let torch's compiler make one program of each group of small operations in the transformer's "
-        "blocks, in training with a LoRA. All sizes of image share the programs. Making them takes up to minutes of "
-        "the first step, at later starts seconds, since they are kept beside the quantized weights. Needs a C++ "
-        "compiler, and on a GPU Triton. The last digits of numbers change.",
+        description="Let torch.compile fuse the small operations in the transformer's blocks, in training with a "
+        "LoRA. All image sizes share the compiled code. Compiling takes up to some minutes in the first step, and "
+        "seconds at later starts, since the code is cached next to the quantized weights. Needs a C++ compiler and, on "
+        "a GPU, Triton. The last digits of numbers change.",
     )
     quantize_cache: Harmless[
         Annotated[bool | UserPath, _SOMETHING_QUANTIZED, Shown(label="Keep quantized weights", level="expert")]
     ] = Field(
         True,
-        description="Keep quantized weights on disk for the next start, in ~/.cache or in the folder given here.",
+        description="Cache quantized weights on disk for later starts, in ~/.cache or in the folder given here.",
     )
     low_vram: Annotated[Harmless[bool], Shown(label="Save GPU memory")] = Field(
         False,
@@ -152,11 +150,11 @@ class ModelConfig(Section):
         Annotated[Annotated[Literal["auto"], Spellings({})] | None, Shown(label="Memory plan", level="basic")]
     ] = Field(
         None,
-        description="auto: the memory plan chooses quantization and offloading for this GPU, except where their keys "
-        "are given. `--check` shows what it chooses.",
+        description="auto: the memory plan chooses quantization and offloading for this GPU, except for keys that are "
+        "set. `--check` shows what it chooses.",
     )
     layer_offloading: Harmless[bool] = Field(
-        False, description="Keep frozen layers in RAM and stream them to the GPU shortly before they are used."
+        False, description="Keep frozen layers in RAM and stream them to the GPU just before they are used."
     )
     layer_offloading_transformer_percent: Harmless[
         Annotated[Share, _OFFLOADED, Shown(label="Share of the transformer to offload")]
@@ -173,8 +171,8 @@ class ModelConfig(Section):
     )
     split_model_over_gpus: Harmless[Annotated[bool, Shown(label="Split over GPUs")]] = Field(
         False,
-        description="Spread the transformer's blocks over all GPUs that the job sees, for a model that does not fit "
-        "one of them. They work one after the other, so a step takes as long as on one.",
+        description="Split the transformer's blocks over all GPUs that the job sees, for a model that does not fit on "
+        "one of them. The GPUs work one after the other, so a step takes as long as on one.",
     )
     vae_path: Annotated[HubIdOrPath | None, Shown(label="VAE weights")] = Field(
         None, description="Hub id, folder or file of another VAE."
@@ -184,10 +182,10 @@ class ModelConfig(Section):
     )
     assistant_lora_path: Annotated[HubIdOrPath | None, Shown(label="Assistant LoRA")] = Field(
         None,
-        description="A LoRA that is active in training and off in samples, and in no file: for distilled weights, a "
+        description="A LoRA that is active in training, off in samples, and not saved: for distilled weights, a "
         "training adapter. FLUX.1 [schnell] needs one: ostris/FLUX.1-schnell-training-adapter.",
     )
-    model_paths: Annotated[ModelPaths, Shown(label="Model: parts from elsewhere")] = Field(
+    model_paths: Annotated[ModelPaths, Shown(label="Model: components from other places")] = Field(
         ModelPaths(), description="Other locations of single components."
     )
     vae_dtype: Dtype | None = Field(None, description="Precision of the VAE. Unset: `train.dtype`, or fp32 on a CPU.")

@@ -43,11 +43,11 @@ class NetworkKwargs(Section):
     )
     full_if_contains: Annotated[NameParts, Shown(label="Train these layers in full", level="expert")] = Field(
         (),
-        description="Of the layers that are trained, those whose dotted name contains one of these strings get a full "
-        "change of their weight (as `type: fullrank`).",
+        description="Trained layers whose dotted name contains one of these strings get a full-rank update of their "
+        "weight (like `type: fullrank`).",
     )
     rank_dropout: Annotated[float, _LORA] = Field(
-        0.0, ge=0, lt=1, description="LoRA: share of the ranks that is dropped for a sample in training."
+        0.0, ge=0, lt=1, description="LoRA: share of the rank's dimensions that is dropped for each sample in training."
     )
     module_dropout: Annotated[float, _NO_DORA] = Field(
         0.0, ge=0, lt=1, description="Probability that a layer is left unchanged for a whole pass in training."
@@ -58,7 +58,7 @@ class LayerPattern(Section):
     """One entry of `network.patterns`: other settings for some of the layers."""
 
     contains: Annotated[NameParts, Shown(label="Layers")] = Field(
-        description="Layers whose dotted name contains one of these strings. The first that fits counts."
+        description="Layers whose dotted name contains one of these strings. The first entry that matches applies."
     )
     type: Annotated[str | None, ChoiceOf(NETWORKS), Shown(label="Kind of network")] = Field(
         None, description="Kind of network on these layers. Default: `network.type`."
@@ -67,7 +67,7 @@ class LayerPattern(Section):
         None, ge=1, description="Rank on these layers. Default: `network.linear`."
     )
     linear_alpha: Annotated[float | None, Shown(label="Alpha")] = Field(
-        None, gt=0, description="Alpha on these layers. Default: as large a multiple of the rank as elsewhere."
+        None, gt=0, description="Alpha on these layers. Default: the same multiple of the rank as elsewhere."
     )
     lr: Annotated[float | None, Shown(label="Learning rate")] = Field(
         None, gt=0, description="Learning rate of these layers, which follows the same schedule. Default: `train.lr`."
@@ -108,11 +108,13 @@ class NetworkConfig(Section):
     lokr_factor: Annotated[int, _LOKR, Shown(label="LoKr: factor")] = Field(
         -1,
         ge=-1,
-        description="LoKr: largest side of the smaller of the two matrices. -1: as large as the other, which has the "
-        "fewest weights; 4, 8 or 16: more weights in the larger one.",
+        description="LoKr: largest side of the smaller of the two matrices. -1: both about equally large, which gives "
+        "the fewest weights; 4, 8 or 16: more weights in the larger one.",
     )
     lokr_full_rank: Annotated[bool, _LOKR, Shown(label="LoKr: full rank")] = Field(
-        True, description="LoKr: both matrices are full, and `linear` has no effect. false: the larger is of this rank."
+        True,
+        description="LoKr: both matrices are full, and `linear` has no effect. false: the larger one has rank "
+        "`linear`.",
     )
     old_lokr_format: Annotated[Harmless[bool], _LOKR, Shown(label="LoKr: old file format", level="expert")] = Field(
         False, description="LoKr: write the names `lycoris_...`, as older versions of ai-toolkit did."

@@ -20,7 +20,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.safetensors)?")  # a
 
 def _not_empty(value: Any) -> Any:
     if value == "":  # pathlib would read it as the working directory
-        raise ValueError("is empty: write a path, or leave the key out")
+        raise ValueError("is empty: write a path, or remove the key")
     return value
 
 

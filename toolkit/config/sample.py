@@ -47,7 +47,7 @@ def _is_repeated(context: KeyContext) -> bool:
     return not context.is_within("first_sample")
 
 
-_NOT_FIRST = OnlyWith("in `sample`: `first_sample` is generated once, before the first step", _is_repeated)
+_NOT_FIRST = OnlyWith("in `sample` only: `first_sample` is drawn once, before the first step", _is_repeated)
 
 _SOMETHING_DRAWN = OnlyWith("with prompts to draw", lambda context: bool(context.section.items()))
 
@@ -101,8 +101,8 @@ def _lacks_references(context: KeyContext) -> str | None:
     if process.control_adapter is not None:
         return "none of the samples has control pictures: the adapter will be off in them. Give them `ctrl_img`"
     return (
-        "none of the samples has a reference image, but the datasets do: the samples will show images made from text "
-        "alone, not the edit that is trained. Give them `ctrl_img`"
+        "none of the samples has a reference image, but the datasets do: the samples will be drawn from text alone and "
+        "will not show the edit that is trained. Give them `ctrl_img`"
     )
 
 
@@ -138,14 +138,15 @@ class SampleConfig(Section):
         Notice(_lacks_views),
         Notice(_lacks_references),
         Shown(level="basic", widget="prompts"),
-    ] = Field((), description="Short form of `samples`: each prompt may end in flags such as `--w 512 --seed 3`.")
+    ] = Field((), description="Short form of `samples`: each prompt may end with flags such as `--w 512 --seed 3`.")
     model: Annotated[
         TwinWeights | None, _NOT_FIRST, _SOMETHING_DRAWN, Shown(label="Draw on other weights", level="expert")
     ] = Field(
         None,
         min_length=1,
-        description="Draw samples on other weights than those that are trained, with the network on them. distilled: "
-        "the model's distilled twin, which most people draw with. Or hub id, folder or file. `first_sample` too.",
+        description="Draw samples on other weights than those being trained, with the network applied to them. "
+        "distilled: the distilled version of the model, which most people draw with; or a hub id, folder or file. Also "
+        "applies to `first_sample`.",
     )
     neg: Annotated[
         str,
@@ -162,7 +163,7 @@ class SampleConfig(Section):
     seed: Annotated[DrawSeed, Shown(widget="seed")] = Field(
         42, description="Seed of the initial noise; -1: a random one for each picture."
     )
-    walk_seed: Annotated[bool, Shown(label="Another seed for each prompt")] = Field(
+    walk_seed: Annotated[bool, Shown(label="Different seed for each prompt")] = Field(
         False, description="Add the index of the prompt to the seed."
     )
     guidance_scale: Annotated[float, GUIDED, Shown(label="Guidance")] = Field(4.0, ge=0, description="Guidance scale.")
@@ -179,14 +180,15 @@ class SampleConfig(Section):
         Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})], _NOT_FIRST, Shown(level="expert")
     ] = Field(
         "auto",
-        description="The most samples of one size, steps, guidance and strength that are drawn in one batch. auto: as "
-        "many as surely fit on the GPU, at most 4; on a CPU one. A picture is the same in any batch, but for rounding.",
+        description="Maximum number of samples of the same size, steps, guidance and strength that are drawn in one "
+        "batch. auto: as many as are certain to fit on the GPU, at most 4; on a CPU one. Up to rounding, a picture is "
+        "the same in any batch.",
     )
     format: Annotated[Literal["jpg", "png", "webp"], Spellings({"jpeg": "jpg"}), Shown(label="Image format")] = Field(
         "jpg", description="Image file format."
     )
     strip: Annotated[Literal["none", "webp", "gif"], Spellings({}), _NOT_FIRST, Shown(level="expert")] = Field(
-        "none", description="Also write a moving picture of each prompt that shows its samples step by step."
+        "none", description="Also write an animation for each prompt that shows its samples by training step."
     )
 
     score_with: Annotated[
@@ -197,7 +199,7 @@ class SampleConfig(Section):
     ] = Field(
         None,
         description="Folder of an image encoder (SigLIP, SigLIP 2, DINOv2, DINOv3 or CLIP) that scores the samples of "
-        "each round: likeness to the training images, match with the prompt (SigLIP), drift of other prompts.",
+        "each round: similarity to the training images, prompt match (SigLIP), drift of other prompts.",
     )
 
     def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:

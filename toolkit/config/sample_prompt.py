@@ -68,7 +68,7 @@ class SamplePrompt(Section):
     width: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Width in pixels.")
     height: Annotated[int | None, Shown(unit="px")] = Field(None, ge=16, le=8192, description="Height in pixels.")
     seed: Annotated[DrawSeed | None, Shown(widget="seed")] = Field(
-        None, description="Seed of this entry and of those after it that give none; -1: a random one."
+        None, description="Seed of this entry and of the following entries without one; -1: a random one."
     )
     guidance_scale: Annotated[float | None, GUIDED, Shown(label="Guidance")] = Field(
         None, ge=0, description="Guidance scale."
@@ -83,7 +83,7 @@ class SamplePrompt(Section):
         None, description="Strength of the adapters."
     )
     ctrl_img: Annotated[ExistingFile | None, Shown(needs="references", widget="file")] = Field(
-        None, description="Reference image; if an adapter sees images, the image that it sees."
+        None, description="Reference image; if an adapter reads images, the image that it reads."
     )
     ctrl_img_2: Annotated[ExistingFile | None, Shown(level="expert", needs="references", widget="file")] = Field(
         None, description="Reference image 2."

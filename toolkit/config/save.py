@@ -24,10 +24,10 @@ class SaveConfig(Section):
         250, ge=0, description="Steps between checkpoints. 0: only at the end."
     )
     save_every_epochs: Annotated[int, Shown(level="expert", unit="epochs")] = Field(
-        0, ge=0, description="Also write a checkpoint after so many passes over the datasets. 0: do not."
+        0, ge=0, description="Also write a checkpoint every so many passes over the datasets. 0: never."
     )
     save_every_minutes: Annotated[float, Shown(level="expert", unit="min")] = Field(
-        0, ge=0, description="Also write a checkpoint whenever so many minutes of training have passed. 0: do not."
+        0, ge=0, description="Also write a checkpoint every so many minutes of training. 0: never."
     )
     dtype: Dtype = Field("bf16", description="Precision of the saved weights.")
     max_states_to_keep: Annotated[int, Shown(label="Checkpoints that can be resumed")] = Field(
@@ -35,14 +35,14 @@ class SaveConfig(Section):
         ge=0,
         description=(
             "How many of the newest checkpoints keep the state needed to resume (raw weights, optimizer, average); the "
-            "others keep only the weights for use. 0: all of them."
+            "others keep only their weight files. 0: all of them."
         ),
     )
     max_step_saves_to_keep: Annotated[
         int,
         OnlyWith("with checkpoints before the end", lambda context: context.section.is_between),
         Shown(label="Checkpoints to keep"),
-    ] = Field(4, ge=0, description="How many of the newest checkpoints are kept. 0: all of them.")
+    ] = Field(4, ge=0, description="How many of the newest checkpoints to keep. 0: all of them.")
     save_best: Annotated[
         bool, OnlyWith("with `train.validation_config`", lambda context: context.process.validation is not None)
     ] = Field(
@@ -84,14 +84,16 @@ class SaveConfig(Section):
 
     push_to_hub: Annotated[bool, Shown(label="Upload to the Hugging Face hub")] = Field(
         False,
-        description="Upload weights, a model card and the last samples when the run is done. A failed upload is told; "
-        "starting the finished job again tries again.",
+        description="Upload weights, a model card and the last samples when the run is done. A failed upload is "
+        "reported; start the finished job again to retry.",
     )
     hf_repo_id: Annotated[str | None, _WITH_UPLOAD, Shown(label="Hub repository")] = Field(
-        None, pattern=r"^[\w.-]+/[\w.-]+$", description="Repository to upload to, `owner/name`; made if there is none."
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="Repository to upload to, `owner/name`; created if it does not exist.",
     )
     hf_private: Annotated[bool, _WITH_UPLOAD, Shown(label="Private repository")] = Field(
-        False, description="Whether a repository that is made can be seen by its owner alone."
+        False, description="If the repository is created, make it private."
     )
 
     @property

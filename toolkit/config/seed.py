@@ -11,7 +11,7 @@ def _not_random(value: Any) -> Any:
     if value in (-1, "-1"):
         raise ValueError(
             "-1 means a random seed in other programs. Here every run is reproducible: write 0 or a larger number, or "
-            "leave the key out"
+            "remove the key"
         )
     return value
 

@@ -134,16 +134,16 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
         Harmless[Literal["none", "full"]], Spellings({}), Shown(label="Sharding over cards", level="expert")
     ] = Field(
         "none",
-        description="With several processes (torchrun), full spreads the transformer's weights, gradients and "
-        "optimizer over them (FSDP2): each holds 1/n of the memory. The training stays the same.",
+        description="With several processes (torchrun), full shards the transformer's weights, gradients and "
+        "optimizer state over them (FSDP2): each needs 1/n of the memory. Training itself does not change.",
     )
     context_parallel: Annotated[
         Harmless[int], Shown(label="Processes per sequence", level="expert", needs="context_parallel")
     ] = Field(
         1,
         ge=1,
-        description="Number of processes (torchrun) that share each sequence, for long ones: each holds 1/n of the "
-        "activations. They train on the same batch.",
+        description="Number of processes (torchrun) that share each sequence, for long sequences: each holds 1/n of "
+        "the activations. They train on the same batch.",
     )
     batch_size: Annotated[int, Shown(level="basic", unit="images")] = Field(1, ge=1, description="Images per batch.")
     gradient_accumulation: int = Field(1, ge=1, description="Batches per step; their gradients are averaged.")
@@ -170,7 +170,7 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
         Shown(level="expert", unit="steps"),
     ] = Field(8, ge=3, le=100, description="Steps of the sampler whose levels are trained.")
     stratified_timesteps: Annotated[bool, _DRAWS_NOISE_LEVELS, Shown(level="expert")] = Field(
-        False, description="Spread the noise levels of one step evenly over the distribution."
+        False, description="Stratify the noise levels of a step evenly over the distribution."
     )
     content_or_style: Annotated[str, ChoiceOf(BIASES), _DRAWS_ANY_LEVEL] = Field(
         "balanced", description="Which noise levels are drawn more often: content the high ones, style the low ones."
@@ -186,15 +186,15 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
         _OBJECTIVE_PARAMS.default, validate_default=True, description="Settings of the objective."
     )
     loss_type: Annotated[str, ChoiceOf(LOSSES), Shown(label="Loss")] = Field(
-        "mse", description="Distance between prediction and target."
+        "mse", description="Loss function: the distance between prediction and target."
     )
     loss_params: Annotated[Section, _LOSS_PARAMS, Shown(label="Loss: settings", level="expert")] = Field(
-        _LOSS_PARAMS.default, validate_default=True, description="Settings of the distance."
+        _LOSS_PARAMS.default, validate_default=True, description="Settings of the loss function."
     )
     cfg_scale: Annotated[
         float,
         OnlyWith(
-            "by models with a guidance embedding, unless it is bypassed, or the objective has a guidance of its own",
+            "by models with a guidance embedding, unless it is bypassed, or the objective sets its own guidance",
             _is_guidance_read,
         ),
         Shown(label="Guidance in training", level="expert", needs="guidance_embed"),
@@ -217,8 +217,8 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
     )
     merge_network_on_save: Annotated[Harmless[bool], Shown(label="Save the merged model", level="expert")] = Field(
         False,
-        description="Save the whole transformer with the network merged in, in the layout of `save.save_format`, in "
-        "place of the network's file. The training and its checkpoints stay the same.",
+        description="Save the whole transformer with the network merged in, in the layout of `save.save_format`, "
+        "instead of the network's file. Training and checkpoints are not affected.",
     )
     merge_network_on_save_strength: Annotated[
         Harmless[float],
@@ -228,18 +228,19 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
             is_switched=True,
         ),
         Shown(level="expert"),
-    ] = Field(1.0, description="Factor of the network in the merged model.")
+    ] = Field(1.0, description="Strength of the network in the merged model.")
     ema_config: Annotated[EmaConfig | None, Shown(label="Average of the weights")] = Field(
         None, description="Running average of the trained weights."
     )
     validation_config: Validation = Field(
-        None, description="Measure the training while it runs, on images that are not trained on and on prompts."
+        None, description="Measure the training while it runs, on held-out images and on prompts."
     )
     cache_text_embeddings: Annotated[Harmless[bool], Shown(label="Cache captions on disk")] = Field(
         False, description="Keep the encoded captions of every dataset on disk."
     )
     short_and_long_captions: Annotated[bool, OnlyWith(_CAPTIONS, _uses_captions), Shown(level="expert")] = Field(
-        False, description="Train half of the time with `caption_short` of each image, half with its `caption`."
+        False,
+        description="Train with each image's `caption_short` half of the time, and with its `caption` the other half.",
     )
     unload_text_encoder: Annotated[bool, Notice(_without_captions), Shown(label="Train on the trigger word alone")] = (
         Field(
@@ -279,7 +280,7 @@ class TrainConfig(ScheduleConfig, ObjectiveConfig):
         if self.min_denoising_steps > self.max_denoising_steps:
             raise ValueError(
                 f"min_denoising_steps ({self.min_denoising_steps}) is above max_denoising_steps "
-                f"({self.max_denoising_steps}), so that no noise level is left to train"
+                f"({self.max_denoising_steps}), which leaves no noise level to train"
             )
         if (mistake := self.mistake(steps=self.steps, lr=self.lr)) is not None:
             raise ValueError(mistake)

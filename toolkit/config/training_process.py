@@ -43,7 +43,7 @@ class TrainingProcessConfig(ProcessConfig):
     keeps_checkpoints: ClassVar[bool] = True
 
     trigger_word: Annotated[str | None, Shown(level="basic")] = Field(
-        None, description="Word for what is learned; replaces `[trigger]` in captions."
+        None, description="Word for what is learned; it replaces `[trigger]` in captions and sample prompts."
     )
     training_seed: Annotated[Seed, Shown(widget="seed")] = Field(
         42, description="Seed of every random draw in training."
@@ -189,7 +189,9 @@ class TrainingProcessConfig(ProcessConfig):
             raise ValueError(mistake)
         kinds = [adapter.type for adapter in self.adapter]
         if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
-            raise ValueError(f"`adapter` has {kinds.count(twice)} times `{twice}`, and each has one file: keep one")
+            raise ValueError(
+                f"`adapter` has {kinds.count(twice)} times `{twice}`, but each kind is saved as one file: keep one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -210,20 +212,20 @@ class TrainingProcessConfig(ProcessConfig):
         kinds = [adapter.type for adapter in self.adapter if adapter.choice.needs_whole_sequence]
         if train.context_parallel > 1 and kinds:
             raise ValueError(
-                f"`train.context_parallel: {train.context_parallel}` deals out tokens, and `adapter.type: {kinds[0]}` "
-                "must know which of them are the noisy image's: remove one of the two"
+                f"`train.context_parallel: {train.context_parallel}` distributes tokens over processes, but "
+                f"`adapter.type: {kinds[0]}` must know which of them belong to the noisy image: remove one of the two"
             )
         if train.context_parallel > 1 and OBJECTIVES[train.objective].has_derivative:
             raise ValueError(
-                f"`train.context_parallel: {train.context_parallel}` exchanges tokens in a way that has no derivative "
-                f"forward, which `objective: {train.objective}` needs: remove one of the two. `objective: mean_flow` "
-                "needs none"
+                f"`train.context_parallel: {train.context_parallel}` exchanges tokens in a way that does not support "
+                f"forward-mode derivatives, which `objective: {train.objective}` needs: remove one of the two. "
+                "`objective: mean_flow` needs none"
             )
 
     @model_validator(mode="after")
     def _datasets_go_together(self) -> TrainingProcessConfig:
         if all(dataset.validation for dataset in self.datasets):
-            raise ValueError("every dataset is for `validation` only, so that nothing is left to train on")
+            raise ValueError("every dataset is for `validation` only, so there is nothing to train on")
         if (mistake := share_mistake([dataset for dataset in self.datasets if not dataset.validation])) is not None:
             raise ValueError(mistake)
         if self.network is None and any(dataset.network_weight != 1 for dataset in self.datasets):

@@ -64,7 +64,7 @@ def _scanned(given: argparse.Namespace) -> tuple[Sequence[DatasetConfig], Scan]:
         except TypeError as error:
             raise UserError(f"{given.source}: {error}") from error
         if config.card is None:
-            raise UserError(f"{given.source}: its model is not known, so that the sizes of images are not, either")
+            raise UserError(f"{given.source}: its model is not known, so the image sizes are not known either")
         return config.datasets, scan_job(config, config.card)
     keys = {"folder_path": given.source, "resolution": given.resolution, "recursive": given.recursive}
     partners = {"control_path": given.references, "mask_path": given.masks, "unconditional_path": given.counterparts}
@@ -93,25 +93,39 @@ def _print_progress(done: int, total: int) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m toolkit.data", description="Look at datasets before training.")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("report", help="counts, sizes, crops, captions, copies, and what may spoil a training")
+    one = commands.add_parser(
+        "report", help="counts, sizes, crops, captions, copies, and problems that may harm training"
+    )
     one.add_argument("source", type=Path, metavar="FOLDER|JOB", help="a dataset, or a job file (.yaml) with datasets")
     one.add_argument("--html", type=Path, metavar="FILE", help="write a page with the crops too")
     one.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON too")
-    one.add_argument("--thumbnails", type=int, default=24, help="most of each bucket in the page; default: %(default)s")
+    one.add_argument(
+        "--thumbnails",
+        type=int,
+        default=24,
+        help="maximum number of thumbnails per bucket in the page; default: %(default)s",
+    )
     one.add_argument("--resolution", type=int, default=1024, help="of a folder; default: %(default)s")
     one.add_argument("--caption-ext", default=".txt", help="of a folder; default: %(default)s")
-    one.add_argument("--trigger-word", metavar="WORD", help="name captions without this word")
+    one.add_argument("--trigger-word", metavar="WORD", help="list captions without this word")
     one.add_argument(
         "--references",
         type=Path,
         action="append",
         metavar="FOLDER",
-        help="of a folder: its references; repeatable",
+        help="for a folder: the folder of its references; repeatable",
     )
-    one.add_argument("--masks", type=Path, metavar="FOLDER", help="of a folder: its masks; itself, if they are in it")
-    one.add_argument("--counterparts", type=Path, metavar="FOLDER", help="of a folder: its other halves, for a slider")
-    one.add_argument("--progress", action="store_true", help="of a folder: say how far it is, as lines of JSON")
-    one.add_argument("--recursive", action="store_true", help="of a folder: with its subfolders")
+    one.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="for a folder: the folder of its masks, which may be the same folder",
+    )
+    one.add_argument(
+        "--counterparts", type=Path, metavar="FOLDER", help="for a folder: the folder of its counterparts, for a slider"
+    )
+    one.add_argument("--progress", action="store_true", help="for a folder: print progress as lines of JSON")
+    one.add_argument("--recursive", action="store_true", help="for a folder: include its subfolders")
     return parser
 
 

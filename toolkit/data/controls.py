@@ -17,8 +17,8 @@ from toolkit.errors import Problem
 
 _OTHER_SHAPE = 0.02  # relative difference of aspect ratios that is reported
 _OPAQUE = (
-    "has no transparency, so that nothing of it would be painted. Save a PNG or WebP that is transparent where the "
-    "image is to be painted"
+    "has no transparency, so nothing would be painted. Save it as PNG or WebP, transparent where the image is to be "
+    "painted"
 )
 
 
@@ -140,7 +140,7 @@ def _usable(
         width, height = sources[image]
         if abs(info.width * height / (info.height * width) - 1) > _OTHER_SHAPE:
             other_shape.append(path)
-    what = "with a control picture of another shape, of which the centre is used"
+    what = "with a control picture of another aspect ratio, cropped to its centre"
     findings.notice(dataset.folder_path, what, other_shape)
     return usable
 

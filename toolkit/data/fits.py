@@ -22,7 +22,7 @@ def fit_images(
     what = f"smaller than {divisor_px} pixels on a side, scaled up" if dataset.scale <= 1 else "scaled up by `scale`"
     findings.notice(dataset.folder_path, what, enlarged)
     same = [path for path, fit in fits.items() if dataset.random_scale and fit.enlarged_by(1) == fit]
-    what = f"not larger than at resolution {resolution}, so that `random_scale` changes nothing"
+    what = f"no larger than at resolution {resolution}, so that `random_scale` changes nothing"
     findings.notice(dataset.folder_path, what, same)
     cropped = [
         f"{path.name} ({1 - fit.kept_share:.0%})" for path, fit in fits.items() if fit.kept_share < 1 - LARGE_CROP

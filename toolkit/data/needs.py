@@ -12,7 +12,7 @@ from toolkit.encode.storage import LATENT_CACHE, TEXT_CACHE, VIEW_CACHE, cache_f
 from toolkit.encode.vision import view_inputs
 from toolkit.plan.needs import Needs, Picture, Resident, View
 
-_PIXELS = Resident("vae", "subpixel: trained on pixels, which are only rearranged; no VAE is loaded")
+_PIXELS = Resident("vae", "subpixel: trained directly on pixels; no VAE is loaded")
 _DRAWS_PIXELS = ("random_crop", "random_scale", "color_jitter")
 _DRAWN = "{}: the VAE stays loaded and encodes every batch, so steps take longer"
 

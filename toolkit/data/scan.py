@@ -158,7 +158,7 @@ def _report_uncached(datasets: Sequence[DatasetConfig], examples: Sequence[Examp
         own = [example for example in examples if example.dataset_index == index]
         num_images = len({example.path for example in own})
         if num_images >= WORTH_CACHING and not dataset.cache_latents_to_disk and not dataset.is_drawn:
-            what = f"{num_images} images are encoded at every start: `cache_latents_to_disk: true` keeps their latents"
+            what = f"{num_images} images are encoded again at every start: `cache_latents_to_disk: true` avoids that"
             findings.remark(dataset.folder_path, what)
 
 
@@ -169,7 +169,7 @@ def _report_weights(datasets: Sequence[DatasetConfig], examples: Sequence[Exampl
         counts[example.dataset_index] |= example.loss_weight > 0 and datasets[example.dataset_index].share_of_steps != 0
     idle = [index for index, is_counted in counts.items() if not is_counted]
     if examples and len(idle) == len(datasets):
-        what = "every loss has the weight 0, so that nothing is learned: see `loss_multiplier` and `reg_weight`"
+        what = "every loss has the weight 0, so nothing is learned: see `loss_multiplier` and `reg_weight`"
         findings.problem("datasets", what)
         return
     for index in idle:

@@ -35,7 +35,7 @@ def settings_of(path: Path) -> dict[str, Any]:
     if kind not in ADAPTERS:
         raise UserError(
             f"{path}: does not say what kind of adapter it is. Write a job file with `job: generate` and the `adapter` "
-            "section of its training."
+            "section of the job that trained it."
         )
     found: dict[str, Any] = {"type": kind, "name_or_path": str(path)}
     found |= {setting: told[key] for key, setting in _SETTINGS.items() if key in told}

@@ -29,13 +29,13 @@ def read_for(model: BaseModel, path: Path) -> AdapterFile:
         UserError: the file cannot be read, is for another model, or changes biases or norms.
     """
     if KIND in read_metadata(path):
-        raise UserError(f"{path}: is the file of an adapter. Draw with it as `adapter` (--adapter), not as a LoRA.")
+        raise UserError(f"{path}: is an adapter file. Draw with it as `adapter` (--adapter), not as a LoRA.")
     found = read_adapter_file(path, arch=model.arch)
     if not found.changes.is_lora():
         if found.changes.biases or found.changes.others:
             raise UserError(
-                f"{path}: contains {' and '.join(found.changes.kinds())}. Changes of biases and norms are drawn only "
-                "once they are in the model: `python -m toolkit.lora merge`."
+                f"{path}: contains {' and '.join(found.changes.kinds())}. Changes of biases and norms work only after "
+                "they are merged into the model: `python -m toolkit.lora merge`."
             )
         check_changes(model, found.changes.weights, source=str(path))
         return found

@@ -23,7 +23,7 @@ def check_twin(model: BaseModel, section: ModelConfig) -> None:
         twin.check_files()
         must_be_twins(model, twin)
     except UserError as error:
-        raise UserError(f"{KEY}: {error} It must be weights of the model that is trained.") from error
+        raise UserError(f"{KEY}: {error} Give weights for the model that is trained.") from error
 
 
 def must_be_twins(model: BaseModel, twin: BaseModel) -> None:

@@ -112,7 +112,7 @@ def _shown(mask: LossMask) -> Tensor:
     values = mask_values(mask)
     if not values.any():
         raise UserError(
-            f"{mask.file.path}: nothing of the mask is within the crop of its image at {mask.fit.bucket[0]} x "
-            f"{mask.fit.bucket[1]}. Remove the image, or crop it so that what is masked is kept"
+            f"{mask.file.path}: the mask is empty within the crop of its image at {mask.fit.bucket[0]} x "
+            f"{mask.fit.bucket[1]}. Remove the image, or crop it so that the masked area is kept"
         )
     return values

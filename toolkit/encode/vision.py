@@ -103,8 +103,8 @@ class VisionEncoder:
             ) from error
         if size is None:
             raise UserError(
-                f"{self.setting}: {self.source} is not a vision encoder of a kind that is supported "
-                f"({', '.join(KINDS)}): its config.json says `model_type: {config.get('model_type')}`."
+                f"{self.setting}: {self.source} is not a supported vision encoder ({', '.join(KINDS)}): its "
+                f"config.json says `model_type: {config.get('model_type')}`."
             )
         if self.arch not in ("auto", *KINDS[size.kind].spellings):
             raise UserError(
@@ -113,13 +113,13 @@ class VisionEncoder:
             )
         if self.layer == "image_embeds" and size.embedding_width is None and self.setting == SCORE_WITH:
             raise UserError(
-                f"{SCORE_WITH}: {self.source} makes no embedding of a whole image, so pictures cannot be compared. "
+                f"{SCORE_WITH}: {self.source} has no embedding of the whole image, so pictures cannot be compared. "
                 "Choose another encoder."
             )
         if self.layer == "image_embeds" and size.embedding_width is None:
             raise UserError(
-                f"adapter.clip_layer: {self.source} makes no embedding of a whole image. Set "
-                "`clip_layer: last_hidden_state`."
+                f"adapter.clip_layer: {self.source} has no embedding of the whole image. Set `clip_layer: "
+                "last_hidden_state`."
             )
         return size
 
@@ -264,5 +264,5 @@ def processor_settings(folder: Path) -> Mapping[str, Any]:
             continue
         values = values if isinstance(values, list) else [values] * 3
         if len(values) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-            raise UserError(f"{path}: `{key}` is not a number for each of three colours. Download it again.")
+            raise UserError(f"{path}: `{key}` is not a list of three numbers, one per colour. Download it again.")
     return settings

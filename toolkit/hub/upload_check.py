@@ -16,7 +16,7 @@ def hub_problems(config: TrainingProcessConfig) -> list[Problem]:
     from huggingface_hub import constants  # most jobs upload nothing
 
     if constants.HF_HUB_OFFLINE:
-        return [Problem("save.push_to_hub", "HF_HUB_OFFLINE is set, so nothing could be uploaded. Unset it")]
+        return [Problem("save.push_to_hub", "HF_HUB_OFFLINE is set, so nothing can be uploaded. Unset it")]
     if not os.environ.get("HF_TOKEN") and not Path(constants.HF_TOKEN_PATH).exists():
         what = "there is no token to upload with. Put `HF_TOKEN=hf_...` into .env, or run `hf auth login`"
         return [Problem("save.push_to_hub", what)]

@@ -64,13 +64,13 @@ def _run(given: argparse.Namespace) -> list[str]:
         goal = Goal(given.rank, given.energy)
         return add_up(given.files, given.output, weights=weights, goal=goal, file_format=given.format, **source)
     if given.rank is not None or given.energy is not None or given.format is not None:
-        raise UserError("--rank, --energy and --format are for a LoRA: leave them out, or --base.")
+        raise UserError("--rank, --energy and --format are for writing a LoRA: omit them, or omit --base.")
     return merge(given.files, given.base, given.output, weights=weights, **source)
 
 
 def _goal(given: argparse.Namespace) -> Goal:
     if given.rank is None and given.energy is None:
-        raise UserError("Say how good the LoRA has to be: --rank R, or --energy SHARE (such as 0.99), or both.")
+        raise UserError("Give the required quality of the LoRA: --rank R, or --energy SHARE (such as 0.99), or both.")
     return Goal(given.rank, given.energy)
 
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("convert", "write the same file, of any kind, with another program's names; alpha is folded into the weights"),
         ("resize", "change the rank: reduce it by SVD, or increase it without loss; writes any kind as a LoRA"),
-        ("merge", "add LoRAs, or other files that change weights, to their model, or to each other"),
+        ("merge", "merge LoRAs, or other files that change weights, into their model or into one file"),
         ("extract", "write the difference of two models as a LoRA"),
     ):
         command = commands.add_parser(name, help=help_text)
@@ -146,16 +146,16 @@ def _parser() -> argparse.ArgumentParser:
     average.add_argument("--force", action="store_true", help="replace the output if it exists")
     blocks = commands.add_parser("blocks", help="show which blocks matter: the loss without each block's part")
     blocks.add_argument("job", type=Path, metavar="JOB_OR_RUN", help="job file, or output folder of a run")
-    blocks.add_argument("file", type=Path, metavar="FILE", help="a file that the job has written")
-    blocks.add_argument("--images", type=_positive, default=8, help="number of the job's images; default: 8")
+    blocks.add_argument("file", type=Path, metavar="FILE", help="a weight file that the job has written")
+    blocks.add_argument("--images", type=_positive, default=8, help="number of the job's images to use; default: 8")
     blocks.add_argument("--levels", type=_positive, default=6, help="number of noise levels; default: 6")
-    blocks.add_argument("--seed", type=int, default=42, help="of the noise; default: 42")
+    blocks.add_argument("--seed", type=int, default=42, help="seed of the noise; default: 42")
     blocks.add_argument("--json", type=Path, help="also write the table to this file")
     control = commands.add_parser(
         "control", help="write the adapter of a control_lora job, and its LoRA, for ComfyUI or diffusers"
     )
     control.add_argument("file", type=Path, metavar="ADAPTER")
-    control.add_argument("--lora", type=Path, help="the LoRA that was trained beside the adapter")
+    control.add_argument("--lora", type=Path, help="the LoRA that was trained with the adapter")
     control.add_argument(
         "--base",
         type=Path,
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arch", help="model that the file belongs to; default: detected")
     command.add_argument(
-        "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="leave out the tensors of a component"
+        "--without", action="append", default=[], choices=(TEXT_ENCODER,), help="omit the tensors of a component"
     )
 
 

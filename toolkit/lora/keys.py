@@ -142,7 +142,7 @@ def sort_keys(tensors: Mapping[str, Tensor], locate: Locate) -> Layers:
         raise UserError("the file has no tensors of linear layers." if others else "the file has no tensors.")
     if len(adapters) > 1:
         names = ", ".join(sorted(adapters))
-        raise UserError(f"the file contains several adapters: {names}. Save each of them to a file of its own.")
+        raise UserError(f"the file contains several adapters: {names}. Save each of them to a separate file.")
     return Layers(located, others, spellings.most_common(1)[0][0])
 
 
@@ -205,6 +205,6 @@ def _complaint(unknown: list[str], total: int) -> str:
     if texts:
         kind += (
             f" {texts} of them belong to a text encoder: python -m toolkit.lora convert FILE --without {TEXT_ENCODER} "
-            "--output NEW_FILE leaves them out."
+            "--output NEW_FILE omits them."
         )
     return f"{len(unknown)} of {total} keys are not LoRA keys of this model, or occur twice.{kind}\n{shown}{more}"

@@ -130,7 +130,7 @@ def _peft_glora(name: str, given: Mapping[str, Tensor], alpha: float | None, set
 
 def _peft_oft(name: str, given: Mapping[str, Tensor], alpha: float | None, settings: AdapterSettings) -> Change:
     if not settings.is_known:
-        raise ValueError("an OFT needs peft's adapter_config.json, which is not beside the file")
+        raise ValueError("an OFT needs peft's adapter_config.json, which is not in the file's folder")
     values = settings.values
     skew = skew_blocks(given["oft_r"], limit=float(values.get("eps", 6e-5)) if values.get("coft") else None)
     terms = int(values.get("num_cayley_neumann_terms", 5)) if values.get("use_cayley_neumann", False) else None

@@ -134,7 +134,7 @@ def by_target(located: Mapping[Location, Layer]) -> dict[str, Roles]:
         try:
             found[target] = joined([given[place] for place in sorted(given)])
         except ValueError as error:
-            raise UserError(f"{target}: {error}, so that it is no single change of the released layer.") from error
+            raise UserError(f"{target}: {error}, so it is not a single change of the released layer.") from error
     return found
 
 
@@ -162,8 +162,8 @@ def _cut(role: str, tensor: Tensor, rows: Range, height: int) -> Tensor:
         size = height // len(tensor)
         if start % size or stop % size:
             kind = "an OFT" if role == "oft_blocks" else "a LoKr"
-            raise ValueError(f"{kind} cannot be cut within blocks of {size} rows")
+            raise ValueError(f"{kind} cannot be split within blocks of {size} rows")
         return tensor[start // size : stop // size]
     if role == "dora_scale" and tensor.shape[0] != height:
-        raise ValueError("the lengths of a DoRA's columns are those of the whole weight")
+        raise ValueError("the column norms of a DoRA are those of the whole weight")
     return tensor if role in _SHARED else tensor[start:stop]

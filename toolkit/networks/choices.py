@@ -62,7 +62,7 @@ NETWORKS: dict[str, NetworkChoice] = {
     "fullrank": NetworkChoice(
         "toolkit.networks.kinds.fullrank:FullPart",
         label="full change",
-        summary="The change of each layer's weight in full: as large as the layers themselves.",
+        summary="A full-rank update of each layer's weight: as large as the layers themselves.",
         count=lambda shape, _: shape.inputs * shape.outputs,
         rank_is="",
     ),
@@ -78,14 +78,15 @@ NETWORKS: dict[str, NetworkChoice] = {
         "toolkit.networks.kinds.dora:DoraPart",
         kept=kept.dora,
         label="DoRA",
-        summary="A LoRA that sets the direction of each column of a weight, and a length for each column.",
+        summary="A LoRA that changes the direction of each weight column, plus a trained norm for each column.",
         count=lambda shape, settings: _lora(shape, settings) + shape.inputs,
     ),
     "oft": NetworkChoice(
         "toolkit.networks.kinds.oft:OftPart",
         kept=kept.oft,
         label="OFT",
-        summary="Rotates each layer's outputs in blocks of `linear`: lengths and angles of the rows stay as they are.",
+        summary="Rotates each layer's outputs in blocks of `linear`, so the norms and angles of the rows are "
+        "preserved.",
         count=_oft,
         rank_is="block size",
     ),
@@ -94,8 +95,8 @@ NETWORKS: dict[str, NetworkChoice] = {
 # Kinds that other programs have, in lower case, each with the reason why it is not here.
 REFUSED_NETWORKS: dict[str, str] = {
     "locon": "it is for convolutions, which FLUX does not have; set `type: lora`",
-    "lycoris": "it stands for several kinds; name one: lokr, loha, dora or lora",
-    "lorm": "it does not train in ai-toolkit either; set `type: lora`",
+    "lycoris": "it covers several kinds; name one: lokr, loha, dora or lora",
+    "lorm": "training it does not work in ai-toolkit either; set `type: lora`",
     "vera": "no program that draws pictures reads it; set `type: lokr`, which is as small",
     "boft": "no program that draws pictures reads it; set `type: oft`",
     "hra": "no program that draws pictures reads it, and it takes ten times the time; set `type: oft`",

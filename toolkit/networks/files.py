@@ -97,7 +97,9 @@ class NetworkFile:
                 live = cut(live, (where.part * rows, (where.part + 1) * rows), part.shape.outputs)
             found = folded(layer)
             if found.keys() != live.keys():
-                raise UserError(not_saved(f"{layer.name} has {sorted(found)} in the file, but trains {sorted(live)}"))
+                raise UserError(
+                    not_saved(f"{layer.name} has {sorted(found)} in the file, but the job trains {sorted(live)}")
+                )
             for role, tensor in live.items():
                 wanted = tensor.cpu()
                 error = (found[role].float() - wanted).abs()

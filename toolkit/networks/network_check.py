@@ -80,7 +80,7 @@ def check_network(model: BaseModel, config: TrainingProcessConfig, *, source: st
     problems += _format_problems(model, chosen or [], network, config.save.lora_file_format)
     kinds = {network.type, *(one.type for one in network.patterns if one.type)}
     if "dora" in kinds and config.adapter:
-        text = "DoRA scales what its layers get, and an adapter adds to it after that. Train one of the two"
+        text = "DoRA scales its layers' outputs, and an adapter adds to them afterwards. Train only one of them"
         problems.append(Problem("network.type", text))
     if network.pretrained_lora_path is not None:
         problems += check_start(model, network, chosen, known)

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes = load_job(given.job, overrides=given.overrides).config.process
         training = [process for process in processes if isinstance(process, TrainingProcessConfig)]
         if not training:
-            raise UserError(f"{given.job}: no process of this job trains")
+            raise UserError(f"{given.job}: this job has no training process")
         found = [histogram for process in training for histogram in histograms(process)]
         for histogram in found:
             print("\n".join(as_text(histogram)))

@@ -127,7 +127,7 @@ OBJECTIVES = {
     ),
     "concept_slider": ObjectiveChoice(
         "toolkit.objectives.sliders.concept_slider:ConceptSliderObjective",
-        summary="A network whose strength moves a class between two prompts.",
+        summary="A network whose strength moves a class of things between two prompts.",
         params=SliderParams,
         count=_concept_slider,
         needs_network=True,
@@ -159,7 +159,7 @@ class TermChoice(Choice):
 TERMS = {
     "outside_prior": TermChoice(
         "toolkit.objectives.preservation:OutsidePrior",
-        summary="Outside of the mask, the prediction stays that of the base model.",
+        summary="Outside the mask, the prediction stays as in the base model.",
         is_on=lambda train: train.inverted_mask_prior,
         reads_base=True,
     ),
@@ -176,7 +176,7 @@ LOSSES = {
     "mae": Choice("toolkit.objectives.losses:mae", summary="Absolute error.", spellings=("l1",)),
     "huber": Choice(
         "toolkit.objectives.losses:huber",
-        summary="Half the squared error up to `delta`, absolute beyond.",
+        summary="Half the squared error up to `delta`, linear beyond.",
         params=HuberParams,
     ),
     "smooth_l1": Choice(
@@ -259,7 +259,7 @@ TIMESTEPS = {
     ),
     "weighted": TimestepType(
         "toolkit.objectives.noise.timesteps:linear",
-        summary="All noise levels equally often; in the loss, high ones count most and low ones little.",
+        summary="All noise levels equally often; in the loss, high ones have the largest weight and low ones little.",
         weighting="high_noise",
     ),
     "beta": TimestepType(
@@ -269,9 +269,9 @@ TIMESTEPS = {
     ),
     "lognorm_blend": TimestepType(
         "toolkit.objectives.noise.timesteps:lognorm_blend",
-        summary="Three quarters around sigma 0.65, one quarter equally often.",
+        summary="Three quarters around sigma 0.65, one quarter uniform.",
     ),
-    "one_step": _few("one_step", "Pure noise alone, for a model that draws in one step."),
+    "one_step": _few("one_step", "Pure noise only, for a model that draws in one step."),
     "two_step": _few("two_step", "The two levels at which a model that draws in two steps predicts."),
     "four_step": _few("four_step", "The four levels at which a model that draws in four steps predicts."),
     "eight_step": _few("eight_step", "The eight levels at which a model that draws in eight steps predicts."),

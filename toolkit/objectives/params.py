@@ -21,7 +21,7 @@ class TeacherParams(Section):
         "if the model has a guidance embedding.",
     )
     negative_prompt: Annotated[str, Shown(needs="true_cfg")] = Field(
-        "", description="What the teacher avoids, for models with true guidance."
+        "", description="Negative prompt of the teacher, for models with true guidance."
     )
 
     @property
@@ -83,13 +83,13 @@ class AlphaFlowParams(VelocityParams):
 class HuberParams(Section):
     """`train.loss_params` of `huber` and `smooth_l1`."""
 
-    delta: float = Field(1.0, gt=0, description="Error from which on the loss grows linearly.")
+    delta: float = Field(1.0, gt=0, description="Error above which the loss grows linearly.")
 
 
 class PseudoHuberParams(Section):
     """`train.loss_params` of `pseudo_huber`."""
 
-    c: float = Field(0.01, gt=0, description="Error at which the loss goes over from squared to absolute.")
+    c: float = Field(0.01, gt=0, description="Error at which the loss changes from squared to linear.")
 
 
 class LogitNormalParams(Section):
@@ -126,10 +126,10 @@ class SliderParams(Section):
     """`train.objective_params` of `concept_slider`, or the section `slider` of a process."""
 
     positive_prompt: str = Field("", description="What the class is like at strength 1.")
-    negative_prompt: str = Field("", description="What it is like at strength -1.")
-    target_class: str = Field("", description='What is changed, such as "person". "": everything.')
+    negative_prompt: str = Field("", description="What the class is like at strength -1.")
+    target_class: str = Field("", description='The class that changes, such as "person". "": everything.')
     anchor_class: str | None = Field(
-        None, description="What must not change at either strength. Unset: nothing is watched."
+        None, description="What must not change at either strength. Unset: nothing is preserved."
     )
     guidance_strength: float = Field(
         3.0, gt=0, description="How far the prediction is moved along the difference of the two prompts."
@@ -140,8 +140,8 @@ class SliderParams(Section):
     def _has_two_ends(self) -> SliderParams:
         if self.positive_prompt == self.negative_prompt:
             raise ValueError(
-                "positive_prompt and negative_prompt are the same, so that the slider would have no direction: "
-                "describe its two ends"
+                "positive_prompt and negative_prompt are the same, so the slider would have no direction: describe its "
+                "two ends"
             )
         return self
 

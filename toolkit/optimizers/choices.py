@@ -26,7 +26,7 @@ OPTIMIZERS = {
         largest_lr=LARGEST_ADAM_LR,
         is_batched=True,
         is_elementwise=True,
-        takes="a LoRA of any kind: the reference",
+        takes="a network of any kind: the standard choice",
     ),
     "adamw8bit": OptimizerChoice(
         "toolkit.optimizers.kinds.adam8bit:AdamW8bit",
@@ -47,7 +47,7 @@ OPTIMIZERS = {
         params=params.AdamParams,
         state_bytes=2 + 2 * SCALE_BYTES,
         largest_lr=LARGEST_ADAM_LR,
-        takes="little memory: a full fine-tune, or large networks",
+        takes="saving memory: full fine-tunes or large networks",
     ),
     "adam": OptimizerChoice(
         "torch.optim:Adam",
@@ -57,7 +57,7 @@ OPTIMIZERS = {
         largest_lr=LARGEST_ADAM_LR,
         is_batched=True,
         is_elementwise=True,
-        takes="jobs of other programs; without weight decay it equals adamw",
+        takes="jobs from other programs; without weight decay it equals adamw",
     ),
     "adam8bit": OptimizerChoice(
         "toolkit.optimizers.kinds.adam8bit:Adam8bit",
@@ -67,7 +67,7 @@ OPTIMIZERS = {
         params=params.AdamParams,
         state_bytes=2 + 2 * SCALE_BYTES,
         largest_lr=LARGEST_ADAM_LR,
-        takes="jobs of other programs",
+        takes="jobs from other programs",
     ),
     "ademamix8bit": OptimizerChoice(
         "toolkit.optimizers.kinds.ademamix8bit:AdEMAMix8bit",
@@ -81,33 +81,34 @@ OPTIMIZERS = {
     ),
     "adafactor": OptimizerChoice(
         "transformers.optimization:Adafactor",
-        summary="Second moments as rows and columns (Shazeer & Stern 2018, arXiv 1804.04235), at the job's own rate.",
+        summary="Second moments as rows and columns (Shazeer & Stern 2018, arXiv 1804.04235), with the job's learning "
+        "rate.",
         params=params.AdafactorParams,
         bytes_of_shape=factored,
         largest_lr=LARGEST_ADAM_LR,
         is_shardable=False,
         fixed={"relative_step": False, "warmup_init": False},
-        takes="the least memory: a full fine-tune that adamw8bit does not fit",
+        takes="the least memory: a full fine-tune that does not fit with adamw8bit",
     ),
     "adagrad": OptimizerChoice(
         "torch.optim:Adagrad",
-        summary="Steps that shrink with the sum of all squared gradients (Duchi et al. 2011).",
+        summary="Steps that shrink as the squared gradients add up (Duchi et al. 2011).",
         params=params.AdagradParams,
         state_bytes=4.0,
         is_batched=True,
         lr="1e-2",
         is_elementwise=True,
-        takes="jobs of other programs",
+        takes="jobs from other programs",
     ),
     "lion": OptimizerChoice(
         "toolkit.optimizers.kinds.lion:Lion",
         elsewhere=dict.fromkeys(("optimi-lion", "lion_pytorch"), "`lion`"),
-        summary="Steps in the direction of signs, with one moment (Chen et al. 2023, arXiv 2302.06675).",
+        summary="Updates by the sign of the momentum, with one moment (Chen et al. 2023, arXiv 2302.06675).",
         params=params.LionParams,
         state_bytes=4.0,
         largest_lr=1e-3,
         lr="2e-5",
-        takes="large batches; its rate is a fifth of AdamW's",
+        takes="large batches; its learning rate is a fifth of AdamW's",
     ),
     "lion8bit": OptimizerChoice(
         "toolkit.optimizers.kinds.lion:Lion8bit",
@@ -122,12 +123,13 @@ OPTIMIZERS = {
     ),
     "muon": OptimizerChoice(
         "toolkit.optimizers.kinds.muon:Muon",
-        summary="Orthogonal steps for matrices (Jordan et al. 2024; arXiv 2502.16982), AdamW for the rest.",
+        summary="Orthogonalised updates for matrices (Jordan et al. 2024; arXiv 2502.16982), AdamW for everything "
+        "else.",
         params=params.MuonParams,
         bytes_of_shape=muon,
         largest_lr=LARGEST_ADAM_LR,
         is_shardable=False,
-        takes="full fine-tunes and full-rank networks; at AdamW's rate",
+        takes="full fine-tunes and full-rank networks; uses AdamW's learning rate",
     ),
     "came": OptimizerChoice(
         "pytorch_optimizer:CAME",
@@ -149,7 +151,7 @@ OPTIMIZERS = {
         largest_lr=LARGEST_ADAM_LR,
         is_shardable=False,
         lr="1e-5",
-        takes="runs whose learning rate you do not want to choose; begins low",
+        takes="when you do not want to choose a learning rate; starts low",
     ),
     "prodigy": OptimizerChoice(
         "toolkit.optimizers.kinds.prodigy:Prodigy",
@@ -157,7 +159,7 @@ OPTIMIZERS = {
         elsewhere=dict.fromkeys(("prodigyopt", "prodigy_adv"), "`prodigy`"),
         params=params.ProdigyParams,
         state_bytes=16.0,
-        takes="a LoRA without a search for the learning rate; with a cosine schedule",
+        takes="LoRAs without a learning rate search; with a cosine schedule",
         **_FINDER,
     ),
     "prodigy8bit": OptimizerChoice(
@@ -166,7 +168,7 @@ OPTIMIZERS = {
         spellings=("prodigy_8bit",),
         params=params.ProdigyParams,
         state_bytes=2 + 2 * SCALE_BYTES + 8 / 11,
-        takes="Prodigy in little memory",
+        takes="Prodigy with little memory",
         **_FINDER,
     ),
     "prodigy_schedule_free": OptimizerChoice(
@@ -179,7 +181,7 @@ OPTIMIZERS = {
         needs_one_card=True,
         library="prodigy-plus-schedule-free",
         fixed={"split_groups": False, "stochastic_rounding": False},
-        takes="runs whose length is open; its authors' users report steps that stay very small with FLUX",
+        takes="runs of open length; its authors' users report steps that stay very small with FLUX",
         **_FINDER,
     ),
     "schedulefree_adamw": OptimizerChoice(
@@ -195,7 +197,7 @@ OPTIMIZERS = {
         is_batched=True,
         library="schedulefree",
         lr="3e-4",
-        takes="runs whose length is open",
+        takes="runs of open length",
     ),
     "dadapt_adam": OptimizerChoice(
         "pytorch_optimizer:DAdaptAdam",
@@ -204,7 +206,7 @@ OPTIMIZERS = {
         elsewhere=dict.fromkeys(("dadaptation", "dadaptationadam", "dadaptadampreprint", "dadapt"), "`dadapt_adam`"),
         params=params.DadaptAdamParams,
         state_bytes=12.0,
-        takes="jobs of other programs; Prodigy is its successor",
+        takes="jobs from other programs; Prodigy is its successor",
         **_DADAPT,
     ),
     "dadapt_lion": OptimizerChoice(
@@ -214,7 +216,7 @@ OPTIMIZERS = {
         elsewhere={"dadaptationlion": "`dadapt_lion`"},
         params=params.DadaptLionParams,
         state_bytes=8.0,
-        takes="jobs of other programs",
+        takes="jobs from other programs",
         **_DADAPT,
     ),
     "dadapt_adagrad": OptimizerChoice(
@@ -223,7 +225,7 @@ OPTIMIZERS = {
         spellings=("dadaptadagrad",),
         params=params.DadaptAdagradParams,
         state_bytes=12.0,
-        takes="jobs of other programs",
+        takes="jobs from other programs",
         **_DADAPT,
     ),
 }
@@ -231,10 +233,11 @@ OPTIMIZERS |= dict.fromkeys(
     ("automagic2", "automagic3"),
     replace(
         OPTIMIZERS["automagic"],
-        summary="Another name of automagic: ai-toolkit has three optimizers of this name.",
+        summary="Another name for automagic: ai-toolkit has three optimizers of this name.",
         takes="jobs of ai-toolkit",
-        notice="is trained as `automagic`: a learning rate for each tensor, from the agreement of signs, in the "
-        "ordinary step, so that clipping and accumulation work. The rates will not be those of ai-toolkit",
+        notice="is trained as `automagic`: a learning rate for each tensor, from how often updates keep their sign. "
+        "It runs as an ordinary optimizer step, so clipping and accumulation work. The learning rates will differ from "
+        "ai-toolkit's",
     ),
 )
 

@@ -36,14 +36,14 @@ _HERE = "toolkit.optimizers.schedules"
 SCHEDULES = {
     "constant": ScheduleChoice(
         f"{_HERE}:constant",
-        summary="The full rate throughout.",
+        summary="The full learning rate throughout.",
         elsewhere=dict.fromkeys(
             ("warmup_stable_decay", "wsd", "constant_with_cooldown"), "`constant`, and `cooldown: SHARE`"
         ),
     ),
     "constant_with_warmup": ScheduleChoice(
         f"{_HERE}:constant",
-        summary="The full rate after a warm-up, by default of a tenth of the run.",
+        summary="The full learning rate after a warm-up, which by default takes a tenth of the run.",
         warmup_share=0.1,
         elsewhere=dict.fromkeys(("warmup", "constant_warmup", "warmup_constant"), "`constant_with_warmup`"),
     ),
@@ -73,28 +73,28 @@ SCHEDULES = {
     ),
     "linear": ScheduleChoice(
         f"{_HERE}:linear",
-        summary="A straight line from lr down to `min_lr`.",
+        summary="Linear from lr down to `min_lr`.",
         falls=True,
         params=FallingParams,
         elsewhere=dict.fromkeys(("linear_with_warmup", "linear_warmup", "warmup_linear"), f"`linear`, and {_WARMUP}"),
     ),
     "polynomial": ScheduleChoice(
         f"{_HERE}:polynomial",
-        summary="A power of the share that is left, from lr down to `min_lr`.",
+        summary="A power of the remaining share of the run, from lr down to `min_lr`.",
         falls=True,
         params=PolynomialParams,
         elsewhere=dict.fromkeys(("poly", "polynomial_with_warmup", "polynomiallr"), "`polynomial`"),
     ),
     "rex": ScheduleChoice(
         f"{_HERE}:rex",
-        summary="Slowly at first, steeply at the end: from lr down to `min_lr`.",
+        summary="From lr down to `min_lr`, slowly at first and steeply at the end.",
         falls=True,
         params=FallingParams,
         elsewhere=dict.fromkeys(("rex_lr", "rexlr", "reflected_exponential"), "`rex`"),
     ),
     "step": ScheduleChoice(
         f"{_HERE}:step",
-        summary="The rate is multiplied by `gamma` every `step_size` steps, down to `min_lr` at most.",
+        summary="The learning rate is multiplied by `gamma` every `step_size` steps, down to `min_lr` at most.",
         params=StepParams,
         elsewhere=dict.fromkeys(("steplr", "step_lr"), "`step`"),
     ),

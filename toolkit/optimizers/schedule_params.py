@@ -48,8 +48,8 @@ class FallingParams(ScheduleParams):
         Field(
             None,
             ge=1,
-            description="Steps that the schedule is laid out for, warm-up included. Unset: `train.steps`. To end a run "
-            "early with `train.cooldown`, set it to the `train.steps` that the run had.",
+            description="Number of steps that the schedule spans, including warm-up. Unset: `train.steps`. To end a "
+            "run early with `train.cooldown`, set it to the `train.steps` that the run had.",
         )
     )
 
@@ -62,22 +62,24 @@ class FallingParams(ScheduleParams):
 class RestartParams(FallingParams):
     """`train.lr_scheduler_params` of `cosine_with_restarts`."""
 
-    num_cycles: int = Field(2, ge=1, description="Number of times that the rate falls.")
+    num_cycles: int = Field(2, ge=1, description="Number of times that the learning rate falls.")
 
 
 class PolynomialParams(FallingParams):
     """`train.lr_scheduler_params` of `polynomial`."""
 
-    power: float = Field(2.0, gt=0, description="Power of the share of the steps that is left. 1 is a straight line.")
+    power: float = Field(2.0, gt=0, description="Power of the remaining share of the steps. 1 is linear.")
 
 
 class StepParams(FallingParams):
     """`train.lr_scheduler_params` of `step`."""
 
     step_size: Annotated[int | None, Shown(unit="steps")] = Field(
-        None, ge=1, description="Steps between changes, counted after warm-up. Unset: a third of them."
+        None,
+        ge=1,
+        description="Steps between changes, counted after warm-up. Unset: a third of the steps after warm-up.",
     )
-    gamma: float = Field(0.1, gt=0, le=1, description="Factor of the rate at each change.")
+    gamma: float = Field(0.1, gt=0, le=1, description="Factor of the learning rate at each change.")
 
 
 class PiecewiseParams(FallingParams):
@@ -85,8 +87,8 @@ class PiecewiseParams(FallingParams):
 
     step_rules: str = Field(
         "1:0.5,0.1:0.8,0.01",
-        description="Factors of lr, each with the step it lasts to, and a last one: `1:500,0.1:800,0.01`. Steps count "
-        "from the start of the run; below 1, they are shares of it.",
+        description="Factors of lr, each with the step at which it ends, and a last factor: `1:500,0.1:800,0.01`. "
+        "Steps count from the start of the run; below 1, they are shares of it.",
     )
 
     @property
@@ -110,7 +112,7 @@ class PiecewiseParams(FallingParams):
             raise ValueError(f"{value!r} is not {_RULES}")
         known = [end for end in ends if end is not None]
         if not all(0 < end < float("inf") and (end < 1 or end.is_integer()) for end in known):
-            raise ValueError(f"{value!r}: a factor ends at a whole step, or below 1 at a share of the run")
+            raise ValueError(f"{value!r}: a factor ends at a whole step or, below 1, at a share of the run")
         if len({end < 1 for end in known}) > 1:
             raise ValueError(f"{value!r}: give steps or shares of the run, not both")
         if any(later <= earlier for earlier, later in pairwise(known)):

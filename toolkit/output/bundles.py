@@ -174,7 +174,7 @@ def read_bundle(folder: Path, *, is_thorough: bool = False) -> Bundle:
     if not is_inside:
         raise BrokenBundle(folder, "its manifest names files outside the job's folder")
     if step != bundle.step:
-        raise BrokenBundle(folder, "its manifest is of another step")
+        raise BrokenBundle(folder, "its manifest belongs to another step")
     state = {path: written for path, written in files.items() if folder in path.parents}
     for path, written in state.items():
         if file_size(path) != written.num_bytes:

@@ -122,8 +122,8 @@ class RunLock:
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         return (
-            f"{self.folder} is in use by {_describe(owner)}. Wait for it to end, stop it, or choose another name "
-            "for this job (`-n NAME`, where the file says `name: [name]`, or `config.name`)."
+            f"{self.folder} is in use by {_describe(owner)}. Wait for it to end, stop it, or choose another name for "
+            "this job (`-n NAME`, if the file says `name: [name]`, or `config.name`)."
         )
 
     def _write(self, text: str) -> None:
@@ -150,7 +150,7 @@ class Holder:
 
     def __str__(self) -> str:
         words = f"process {self.pid} on {self.host} (since {self.since})"
-        return f"{words}, if that is still running: it is on another machine" if self.is_elsewhere else words
+        return f"{words}, if it is still running: it is on another machine" if self.is_elsewhere else words
 
 
 def holder(folder: Path) -> Holder | None:

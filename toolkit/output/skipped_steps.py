@@ -11,7 +11,7 @@ _MOST_TOLD = 20
 _ADVICE = (
     "training has diverged. A checkpoint of this step is saved; --from-step N goes back to an earlier one. Most likely "
     "causes: train.lr is too high, or train.max_grad_norm is 0; a number format that is too coarse (train.dtype fp16, "
-    "model.qtype, model.compute); a damaged image, mask or caption, if the same one was named again and again."
+    "model.qtype, model.compute); a damaged image, mask or caption, if the same file was named every time."
 )
 
 
@@ -46,9 +46,9 @@ class SkippedSteps:
             return
         self.count += 1
         self._in_a_row += 1
-        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient has the length {grad_norm}"
+        what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient has the norm {grad_norm}"
         if self.count <= _MOST_TOLD:
-            last = " Further ones are counted, and not told." if self.count == _MOST_TOLD else ""
+            last = " Further ones are counted but not reported." if self.count == _MOST_TOLD else ""
             self._warn(f"step {step} was skipped: its {what} ({self._describe(step - 1)}).{last}")
         self._last = f"The {what} in each of the last {self._in_a_row} steps, up to step {step}"
         if self._in_a_row >= self._most:

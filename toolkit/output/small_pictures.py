@@ -28,7 +28,7 @@ def shrunk(path: Path, size_px: int, *, quality: int = 80) -> bytes:
         with Image.open(path, formats=_FORMATS) as image:
             image.draft("RGB", (size_px, size_px))
             if image.width * image.height > MOST_PIXELS:
-                raise UserError(f"{path.name} has too many pixels to be shown small. Download it.")
+                raise UserError(f"{path.name} has too many pixels for a preview. Download it.")
             small = ImageOps.exif_transpose(image).convert("RGB")
             small.thumbnail((size_px, size_px))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

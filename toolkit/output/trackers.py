@@ -52,7 +52,7 @@ def tracking(names: Sequence[str], run: Tracked, warn: Callable[[str], None]) ->
             return work()
         except Exception as error:  # whatever it is, it is another program's
             opened.pop(name, None)
-            warn(f"{name} is not told any more: {type(error).__name__}: {error}")
+            warn(f"{name} gets no more data: {type(error).__name__}: {error}")
             return None
 
     last_step = 0

@@ -187,9 +187,11 @@ class Guard:
         present = [rank for rank, beat in enumerate(beats) if beat.place != GONE]
         for rank in present:
             if are_gone[rank]:
-                return self._seal(f"{self._members[rank]} has ended without a word: it was killed, or crashed.", rank)
+                return self._seal(
+                    f"{self._members[rank]} has ended without a message: it was killed, or it crashed.", rank
+                )
             if rank != self.board.rank and self._is_elsewhere(rank) and now - self._seen[rank][1] > SILENT_S:
-                return self._seal(f"{self._members[rank]} has given no sign of life for {SILENT_S:g} s.", rank)
+                return self._seal(f"{self._members[rank]} has not responded for {SILENT_S:g} s.", rank)
         if self._verdict is not None and now >= self._verdict[1]:
             return self.board.seal(self._verdict[0])
         return self._judge_wait(now, beats, present)
@@ -208,7 +210,7 @@ class Guard:
             places = "; ".join(f"{self.name_of(rank)} is at {beats[rank].place}" for rank in present)
             return self._seal(
                 f"A step has taken more than {limit:.0f} s, and the ranks wait for each other: {places}. One of them "
-                f"hangs, or the network. If it only needs longer, set {TIMEOUT} to more seconds.",
+                f"hangs, or the network does. If it only needs more time, set {TIMEOUT} to more seconds.",
                 self.board.rank,
             )
         late = [rank for rank in present if beats[rank].calls < wait.calls]
@@ -216,8 +218,8 @@ class Guard:
             me = self.name_of(self.board.rank)
             return self._seal(f"{me} has waited {limit:.0f} s for an answer: the network hangs.", self.board.rank)
         return self._seal(
-            f"{self._members[late[0]]} hangs: for {limit:.0f} s it has not come to where the others wait for it. It is "
-            f"at {beats[late[0]].place}. If it only needs longer, set {TIMEOUT} to more seconds.",
+            f"{self._members[late[0]]} hangs: for {limit:.0f} s it has not reached the point where the others wait for "
+            f"it. It is at {beats[late[0]].place}. If it only needs more time, set {TIMEOUT} to more seconds.",
             late[0],
             is_dead=False,
         )
@@ -232,7 +234,9 @@ class Guard:
         """The process that hosts what all share has ended: the first rank, or the launcher of the first machine."""
         if self._members[0].process.is_alive():
             return Fate(f"The launcher on {self._members[0].host} has ended.", 1, 0)
-        return Fate(f"{self._members[0]} has ended without a word: it was killed, or crashed.", 1, 0, is_dead=True)
+        return Fate(
+            f"{self._members[0]} has ended without a message: it was killed, or it crashed.", 1, 0, is_dead=True
+        )
 
     def _carry_out(self, fate: Fate, *, has_store: bool = True) -> None:
         """Tell the user, unless another rank does, and end this process."""

@@ -162,9 +162,9 @@ def _join(launch: Launch) -> _Joined:
         )
     except RuntimeError as error:
         raise UserError(
-            f"rank {launch.rank} of {launch.world} has not met the others within {JOIN_S:g} s at {launch.address}, "
-            f"port {launch.port}: {str(error).splitlines()[0]} Look for the first error that another rank has printed, "
-            "and whether the machines reach each other (docs/multi-gpu.md)."
+            f"rank {launch.rank} of {launch.world} could not connect to the others within {JOIN_S:g} s at "
+            f"{launch.address}, port {launch.port}: {str(error).splitlines()[0]} Look for the first error that another "
+            "rank printed, and check that the machines can reach each other (docs/multi-gpu.md)."
         ) from error
     return _Joined(torch, guard)
 

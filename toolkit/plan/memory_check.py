@@ -156,7 +156,10 @@ def check_memory(
         lines.append("memory: model.assistant_lora_path is not on disk yet, so its weights are not counted")
     if plan.inputs.keeps > 1:
         share = f"{plan.inputs.keeps - 1:.0%}"
-        lines.append(f"memory: there is room for {share} of the blocks to recompute nothing in the backward pass")
+        lines.append(
+            f"memory: there is room for {share} of the blocks to keep everything instead of recomputing it in the "
+            "backward pass"
+        )
     if plan.inputs.sample_batch > 1:
         lines.append(f"memory: up to {plan.inputs.sample_batch} pictures are drawn in one batch")
     if plan.inputs.preview != "never":

@@ -52,8 +52,8 @@ def advice(plan: Plan | None, machine: Machine, own_bytes: Sequence[int]) -> lis
     rooms = [Room(machine.name, machine.gpu_bytes or 0, machine.free_gpu_bytes or 0), *machine.others]
     others = [max(0, room.gpu_bytes - room.free_gpu_bytes - own) for room, own in zip(rooms, own_bytes, strict=True)]
     lines = [
-        f"Other programs hold {gigabytes(held)} of the {gigabytes(room.gpu_bytes)} GB"
-        f"{f' of GPU {index}' if machine.others else ''}: close them."
+        f"Other programs use {gigabytes(held)} of the {gigabytes(room.gpu_bytes)} "
+        f"GB{f' of GPU {index}' if machine.others else ''}: close them."
         for index, (held, room) in enumerate(zip(others, rooms, strict=True))
         if held > GB
     ]

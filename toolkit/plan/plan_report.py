@@ -93,7 +93,7 @@ def _lack(plan: Plan, machine: Machine) -> tuple[str, str, Phase]:
         needed = f"{gigabytes(plan.card_peaks[card])} GB on {where}"
         available = f"{owner} has {gigabytes(rooms[card][0] or 0)} GB"
         return needed, available, max(plan.phases, key=lambda phase: plan.card_bytes(phase)[card])
-    assert machine.ram_bytes is not None, "a run that does not fit lacks one or the other"
+    assert machine.ram_bytes is not None, "a run that does not fit exceeds one or the other"
     available = f"this machine has {gigabytes(machine.ram_bytes)} GB"
     return f"{gigabytes(plan.peak_ram_bytes)} GB of RAM", available, max(plan.phases, key=plan.ram_bytes)
 

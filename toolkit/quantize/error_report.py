@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m toolkit.quantize.error_report", description=__doc__)
     parser.add_argument("model", type=Path, help="safetensors file, or folder of one component's files")
     parser.add_argument("--qtype", nargs="+", default=list(QTYPES), choices=QTYPES, help="formats; default: all")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only weights with this in their name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only weights whose name contains this")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     options = parser.parse_args(arguments)
     files = sorted(options.model.glob("*.safetensors")) if options.model.is_dir() else [options.model]
@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights = PlainWeights(index_tensors(files))
         names = matrices(weights, containing=options.only)
         if not names:
-            raise UserError(f"{options.model}: has no matrices inside blocks. Give one component, say the transformer.")
+            raise UserError(
+                f"{options.model}: has no matrices inside blocks. Give a single component, such as the transformer."
+            )
         for line in report(weights, names, options.qtype, options.device):
             print(line, flush=True)
     except UserError as error:

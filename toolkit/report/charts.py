@@ -22,12 +22,12 @@ _LOSSES = {"terms": "Loss, by term", "loss_by_noise": "Loss, by share of noise",
 _CHARTS = {
     "loss": ("Loss", "", 1.0),
     "lr": ("Learning rate", "", 1.0),
-    "grad_norm": ("Length of the gradient, before clipping", "", 1.0),
-    "step_s": ("Time of a step", "s", 1.0),
+    "grad_norm": ("Gradient norm, before clipping", "", 1.0),
+    "step_s": ("Time per step", "s", 1.0),
 }
 _SCORES = {
-    "scores/similarity": "likeness to the training images",
-    "scores/prompt_match": "match with the prompt",
+    "scores/similarity": "similarity to the training images",
+    "scores/prompt_match": "prompt match",
     "scores/drift": "drift of other prompts",
 }
 _MEMORY = {
@@ -107,7 +107,7 @@ def _grouped(columns: Mapping[str, Column]) -> Iterator[tuple[str, str, float, d
                     yield group_title, "", 1.0, named
         if name == "grad_norm":
             named = {key.partition("/")[2]: left.pop(key) for key in sorted(left) if key.startswith("grad_by_noise/")}
-            yield "Length of the gradient, by share of noise", "", 1.0, named
+            yield "Gradient norm, by share of noise", "", 1.0, named
     scores = {_SCORES.get(key, key): left.pop(key) for key in sorted(left) if key.startswith("scores/")}
     yield "Picture scores", "", 1.0, scores
     memory = {title: left.pop(key) for key, title in _MEMORY.items() if key in left}

@@ -59,11 +59,11 @@ def read_settings(folder: Path) -> Settings:
     try:
         written = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return Settings("", (), f"The job file that the run had kept, {CONFIG_FILE}, is gone.", ())
+        return Settings("", (), f"The run's copy of its job file, {CONFIG_FILE}, is gone.", ())
     try:
         job = load_job(path)
     except UserError as error:
-        return Settings(written, (), f"The job file that the run has kept can't be checked any more. {error}", ())
+        return Settings(written, (), f"The run's copy of its job file can't be checked any more. {error}", ())
     process = _process_of(job, folder)
     if process is None:
         return Settings(written, (), "The job does not train.", ())

@@ -47,7 +47,7 @@ def best_round(rounds: Mapping[int, Mapping[str, Any]]) -> str | None:
     if (mean := number(best.get("mean"))) is not None:
         said += f", error {_percent(mean):+.1f} % against the base model"
     alike = [str(step) for step in best.get("alike", ()) if whole(step) is not None]
-    return f"{said}." + (f" Steps that cannot be told apart from it: {', '.join(alike)}." if alike else "")
+    return f"{said}." + (f" Steps not significantly different from it: {', '.join(alike)}." if alike else "")
 
 
 def round_words(event: Mapping[str, Any]) -> str | None:

@@ -86,7 +86,7 @@ def device_of_rank(name: str, *, local_rank: int, local_world: int) -> str:
         raise UserError("device: mps cannot be shared by several ranks. Train in one process, or write `device: cpu`.")
     if ":" in name:
         raise UserError(
-            f"device: {name} would be the card of all {local_world} ranks; `device: auto` gives each its own."
+            f"device: {name} would be used by all {local_world} ranks; `device: auto` gives each rank its own card."
         )
     num_cards = count_cards()
     if num_cards == 1 and "SLURM_LOCALID" in os.environ:

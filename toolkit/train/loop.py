@@ -88,7 +88,7 @@ class Loop:
             if not self.stepper.can_repeat:
                 raise torch.OutOfMemoryError(f"It was {what}. {error}") from error
         self.recorder.warn(
-            f"the card was full {what}. Its memory was cleared, and the step is tried once more. If this comes again, "
+            f"the card was full {what}. Its memory was cleared, and the step is being retried. If this happens again, "
             "make the run smaller: train.batch_size, the dataset's resolution, model.quantize or model.layer_offloading"
         )
         self.stepper.forget()

@@ -34,7 +34,7 @@ def describe_rate_change(before: Mapping[str, Any], now: Mapping[str, Any], step
     was, is_now = old(step), new(step)
     if abs(was - is_now) <= _SAME * max(was, is_now):
         return lines
-    change = f"the learning rate of the next step was to be {was:.3g} and is now {is_now:.3g}"
+    change = f"the learning rate of the next step was going to be {was:.3g} and is now {is_now:.3g}"
     lines.append(change + _remedy(old, new, step))
     return lines
 

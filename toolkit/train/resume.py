@@ -33,8 +33,8 @@ from toolkit.train.run_facts import (
 )
 
 _REUSE_HINT = (
-    "To continue from weights among them, set network.pretrained_lora_path (in a full fine-tune model.name_or_path) "
-    "to their path; a start from scratch, such as `--resume none`, leaves them there"
+    "To continue from some of these weights, set network.pretrained_lora_path (in a full fine-tune model.name_or_path) "
+    "to their path; a start from scratch, such as with `--resume none`, leaves them there"
 )
 _MOVED_FIRST = f"it would be overwritten, so it is first moved to `{SET_ASIDE}/`; nothing is deleted. {_REUSE_HINT}"
 

@@ -10,7 +10,7 @@ from toolkit.data.examples import Layout
 from toolkit.errors import Problem
 from toolkit.plan.needs import Needs
 
-_ALONE = "changes nothing in a single process; start one for each card: torchrun --nproc-per-node CARDS run.py JOB"
+_ALONE = "has no effect in a single process; start one for each card: torchrun --nproc-per-node CARDS run.py JOB"
 _KEY = "train.context_parallel"
 
 

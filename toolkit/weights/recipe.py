@@ -217,7 +217,7 @@ def config_of(files: ComponentFiles) -> dict[str, Any] | None:
         given = config["quantization_config"]
         method = given.get("quant_method", "an unknown method") if isinstance(given, dict) else given
         raise UserError(
-            f"{files.path}: the weights are quantized with {method}, and training cannot start from that. Use the bf16 "
+            f"{files.path}: the weights are quantized with {method}, and training cannot start from them. Use the bf16 "
             "weights; `model.quantize` makes them small."
         )
     return config

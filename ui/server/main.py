@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         token = options.token or read_token(options.store / "token")
         notice = Store(options.store / "index.sqlite").try_out()
     except (OSError, sqlite3.Error) as error:
-        print(f"--store {options.store} cannot be used: {error}. Mend that, or choose another one.", file=sys.stderr)
+        print(f"--store {options.store} cannot be used: {error}. Fix that, or choose another one.", file=sys.stderr)
         server.close()
         return 2
     if notice:

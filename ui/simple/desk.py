@@ -105,7 +105,7 @@ def describe(view: View) -> str:
         if progress.total:
             parts.append(f"{progress.phase}: {progress.done or 0:,} of {progress.total:,}")
             if progress.phase_left_s is not None:
-                parts.append(f"{duration(progress.phase_left_s)} left of it")
+                parts.append(f"{duration(progress.phase_left_s)} left")
         if progress.loss is not None:
             parts.append(f"loss {progress.loss:.4f}")
         if progress.step_s:

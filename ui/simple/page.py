@@ -59,16 +59,16 @@ def build(desk: Desk) -> gr.Blocks:
                 )
                 trigger = gr.Textbox(
                     label="Trigger word",
-                    info="A made-up word for what is learned, used in captions.",
+                    info="A made-up word for what is learned; use it in the captions.",
                     max_length=60,
                     elem_id="trigger",
                 )
                 size = gr.Radio(list(SIZES), value="usual", label="Image size", elem_id="size")
                 with gr.Accordion("More", open=False):
-                    rank = gr.Slider(4, 128, value=16, step=4, label="Rank", info="How much the LoRA can hold.")
+                    rank = gr.Slider(4, 128, value=16, step=4, label="Rank", info="How much the LoRA can learn.")
                     lr = gr.Number(1e-4, label="Learning rate", minimum=0)
                 steps = gr.Number(
-                    1000, label="Steps", precision=0, minimum=1, info="About 100 for each picture.", elem_id="steps"
+                    1000, label="Steps", precision=0, minimum=1, info="About 100 per picture.", elem_id="steps"
                 )
             with gr.Column():
                 files = gr.File(

@@ -69,7 +69,7 @@ class Clash:
     def __str__(self) -> str:
         return (
             f'{self.name}: its caption was changed elsewhere meanwhile, to "{self.theirs}", and is kept so. '
-            f'Yours was "{self.ours}": change it again if it is the better one.'
+            f'Yours was "{self.ours}": change it again if yours is better.'
         )
 
 
@@ -89,9 +89,9 @@ def write_captions(folder: Path, rows: Sequence[Sequence[object]], seen: Mapping
     for row in rows:
         name, text = (str(value or "") for value in [*row, ""][:2])
         if name not in known:
-            raise UserError(f'Captions: there is no picture "{name}". Change only the column of the captions.')
+            raise UserError(f'Captions: there is no picture "{name}". Change only the caption column.')
         if name in new:
-            raise UserError(f'Captions: "{name}" stands there twice. Delete one of the rows.')
+            raise UserError(f'Captions: "{name}" is listed twice. Delete one of the rows.')
         new[name] = text.strip()
     clashes = []
     for name, text in new.items():
@@ -114,15 +114,15 @@ def _caption(image: Path) -> str:
 
 def _refusal(upload: Path, present: set[str]) -> str | None:
     if upload.name.startswith("."):
-        return "hidden files are not taken"
+        return "hidden files are not accepted"
     if _folded(upload.name) in present:
-        return "a file of this name is there already. Rename one of them"
+        return "there is already a file of this name. Rename one of them"
     if len(present) >= MOST_FILES:
         return f"the folder has {MOST_FILES} files already. Train larger sets from a job file"
     if upload.suffix.lower() == ".txt":
         return None if upload.stat().st_size < 100_000 else "the caption is longer than 100,000 bytes"
     if upload.suffix.lower() not in EXTENSIONS:
-        return f"not an image that is read here ({', '.join(sorted(EXTENSIONS))})"
+        return f"not a supported image ({', '.join(sorted(EXTENSIONS))})"
     try:
         inspect_image(upload)
     except ImageError as error:

@@ -117,8 +117,8 @@ def _derived(shapes: Shapes, path: Path) -> Any:
         }
     except KeyError as error:
         raise UserError(
-            f"{path}: contains no text encoder of FLUX.2: {error.args[0]} is missing. Give a file of the encoder that "
-            "the model was trained with, or a folder with its config.json."
+            f"{path}: contains no text encoder of FLUX.2: {error.args[0]} is missing. Give a file with the encoder "
+            "that the model was trained with, or a folder that also has its config.json."
         ) from error
     return _class(kind, "Config")(**{**_CONSTANTS[kind], **sizes, "head_dim": head_dim})
 

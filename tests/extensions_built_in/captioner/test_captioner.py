@@ -201,7 +201,7 @@ def no_weights(folder: Path) -> None:
     ("spoil", "says"),
     [
         (remote, "trust_remote_code"),
-        (unknown, 'knows no model "my_vlm"'),
+        (unknown, 'does not support "my_vlm"'),
         (damaged, "config.json: cannot be read"),
         (no_processor, "no files of an image processor"),
         (no_tokenizer, "no files of a tokenizer"),

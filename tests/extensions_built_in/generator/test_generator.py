@@ -97,7 +97,7 @@ def test_a_sheet_draws_with_the_adapter_of_each_checkpoint(tmp_path: Path) -> No
     assert drawn.count(Image.open(one).tobytes()) == 1
     save_file({"a": torch.zeros(1)}, files[1], {"adapter_type": "redux"})
     (checked,) = Job(load_job(sheet)).checks()
-    assert "is the file of a `redux` adapter, and the job has none" in str(checked.problems[0])
+    assert "is the file of a `redux` adapter, but the job has no adapter" in str(checked.problems[0])
 
 
 def _write_adapter(path: Path, *, seed: int) -> Path:
@@ -142,7 +142,7 @@ def test_the_check_names_what_is_wrong_with_adapters(tmp_path: Path) -> None:
     assert "adapter.image_encoder_path" in found
     assert "was trained with adapter type control_lora, and this job has ip" in found
     assert "was trained with adapter arch flux2_klein_4b, and this job has flux2_tiny" in found
-    assert "is the file of an adapter" in found
+    assert "is an adapter file" in found
     with pytest.raises(JobError, match=r"adapter\[0\].name_or_path. is missing"):
         load_job(write_drawing(tmp_path, generate={}, adapter={"type": "mean_flow"}))
 

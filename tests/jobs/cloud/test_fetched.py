@@ -46,7 +46,7 @@ def test_weights_and_samples_come_into_the_folder_that_the_job_asks_for(volume: 
 def test_the_folder_of_a_run_of_this_machine_is_left_alone(volume: Volume, tmp_path: Path) -> None:
     (tmp_path / "output" / "job" / "state").mkdir(parents=True)
     (line,) = brought(volume, tmp_path / "output" / "job")
-    assert "since a run of this machine uses" in line
+    assert "since a run on this machine uses" in line
     assert (tmp_path / "output" / "job_modal" / "job.safetensors").exists()
     assert not (tmp_path / "output" / "job" / "job.safetensors").exists()
 

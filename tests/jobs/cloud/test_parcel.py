@@ -110,7 +110,7 @@ def test_a_list_of_images_from_elsewhere_is_refused(tmp_path: Path) -> None:
     listed = tmp_path / "lists" / "list.json"
     listed.write_text(json.dumps({str(images / "0.png"): {"caption": "a picture"}}))
     job = load_job(write_job(tmp_path, datasets=[{"folder_path": str(listed), "resolution": 32}]))
-    with pytest.raises(UserError, match="put the images beside or below the list"):
+    with pytest.raises(UserError, match="put the images next to the list"):
         pack(job, RemoteFolders())
 
 

@@ -145,11 +145,11 @@ ENCODERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a list for a configuration": (lambda folder: (folder / CONFIG).write_text("[]"), "the file is damaged"),
     "patches of no size": (_rewrite(CONFIG, patch_size=0), "the file is damaged"),
     "another width": (_rewrite(CONFIG, hidden_size=32), "of width 32, but weights of width 64"),
-    "a text encoder": (_rewrite(CONFIG, model_type="bert"), "is not a vision encoder of a kind that is supported"),
+    "a text encoder": (_rewrite(CONFIG, model_type="bert"), "is not a supported vision encoder"),
     "cut weights": (_cut, "the file is incomplete"),
     "text for weights": (lambda folder: (folder / WEIGHTS).write_text("x" * 100), "is not a safetensors file"),
-    "a colour in words": (_rewrite(PROCESSOR, image_mean="grey"), "`image_mean` is not a number for each"),
-    "two of three colours": (_rewrite(PROCESSOR, image_std=[0.5, 0.5]), "`image_std` is not a number for each"),
+    "a colour in words": (_rewrite(PROCESSOR, image_mean="grey"), "`image_mean` is not a list of three"),
+    "two of three colours": (_rewrite(PROCESSOR, image_std=[0.5, 0.5]), "`image_std` is not a list of three"),
     "nonsense for a processor": (lambda folder: (folder / PROCESSOR).write_text("x"), "cannot be read"),
 }
 

@@ -122,7 +122,7 @@ def test_a_model_that_does_not_say_where_time_enters_is_refused(monkeypatch: pyt
     model = tiny_model("transformer")
     monkeypatch.setattr(model, "get_ends", lambda: None)
     adapter = ADAPTERS["mean_flow"].load()(AdapterConfig.model_validate({"type": "mean_flow"}), None)
-    with pytest.raises(UserError, match="does not say where time enters"):
+    with pytest.raises(UserError, match="does not name its time"):
         adapter.attach(model, Draws(0))
 
 

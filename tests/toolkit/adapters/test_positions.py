@@ -163,8 +163,8 @@ def test_files_say_whether_keys_have_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        ({"num_tokens": 4}, "`num_tokens` averages them"),
-        ({"clip_layer": "image_embeds"}, "`clip_layer: image_embeds` has none"),
+        ({"num_tokens": 4}, "`num_tokens` averages the patches"),
+        ({"clip_layer": "image_embeds"}, "`clip_layer: image_embeds` has no patches"),
     ],
 )
 def test_what_has_no_places_is_refused(settings: dict[str, Any], what: str) -> None:

@@ -59,7 +59,7 @@ def test_what_was_recorded_goes_before_a_measurement_and_the_job_before_both(tmp
     assert _choose("auto", tmp_path) == "attention: native (torch's choice on a CPU)"
     assert _choose("auto", tmp_path, recorded="math") == "attention: math (as before this start)"
     assert "the checkpoint's, cudnn, does not work here" in _choose("auto", tmp_path, recorded="cudnn")
-    assert "until now it was math" in _choose("flash", tmp_path, recorded="math")
+    assert "it was math" in _choose("flash", tmp_path, recorded="math")
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="It can: auto, native, flash, math"):
         _choose("efficient", tmp_path)

@@ -35,7 +35,7 @@ def test_from_the_first_function_that_cannot_be_compiled_on_all_run_as_written()
     assert torch.equal(good(x), x + 1)
     assert seen == ["written", "written"]
     assert len(said) == 1
-    assert said[0].startswith("model.compile: compiling failed, so the run goes on without it")
+    assert said[0].startswith("model.compile: compiling failed, so the run continues without it")
 
 
 def test_compiled_code_is_kept_beside_the_quantized_weights_unless_the_environment_says_where(

@@ -112,9 +112,9 @@ def test_masks_beside_their_images_are_not_trained_on(name: str, folder: Path) -
     assert all(example.mask is not None for example in scan.examples)
     unused = scan_of(folder, mask_path=None, default_caption="")
     assert len(unused.examples) == 4
-    assert any("named like a mask of another image" in notice for notice in unused.notices)
+    assert any("named like masks of other images" in notice for notice in unused.notices)
     (folder / "images" / "b.mask.png").unlink()
-    assert "b.png: has no mask beside it" in problems(scan_of(folder, mask_path=folder / "images"))
+    assert "b.png: has no mask next to it" in problems(scan_of(folder, mask_path=folder / "images"))
 
 
 def test_a_folder_of_masks_within_the_dataset_is_not_trained_on(folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_cannot_be_meant_is_named(folder: Path) -> None:
     assert f"{masks}: 1 mask belongs to no image: c.png" in problems(scan_of(folder))
     (masks / "c.png").unlink()
     corner(size=(64, 64)).save(masks / "b.png")
-    assert "64 x 64 is another shape than that of its image, 96 x 64" in problems(scan_of(folder))
+    assert "64 x 64 has another aspect ratio than its image, 96 x 64" in problems(scan_of(folder))
     corner(size=(192, 128)).save(masks / "b.png")
     assert not scan_of(folder).problems
     (masks / "b.png").write_bytes(b"no picture")

@@ -94,7 +94,7 @@ def test_a_large_dataset_that_every_start_encodes_anew_is_said(
     monkeypatch.setattr("toolkit.data.scan.WORTH_CACHING", 2)
     for name in ("a.png", "b.png"):
         make_image(name, caption=name)
-    assert any("2 images are encoded at every start" in notice for notice in scan_folder().notices)
+    assert any("2 images are encoded again at every start" in notice for notice in scan_folder().notices)
     assert scan_folder(cache_latents_to_disk=True).notices == ()
 
 

@@ -215,7 +215,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "a configuration that is not JSON": (_no_json, "config.json: cannot be read"),
     "a configuration of nonsense": (_nonsense, "config.json: the file is damaged"),
     "another arch": (_other_arch, "is a siglip encoder, not clip"),
-    "an embedding where there is none": (_no_head, "makes no embedding"),
+    "an embedding where there is none": (_no_head, "has no embedding"),
     "torn weights": (_torn, "the file is incomplete"),
     "noise for weights": (_noise, "is not a safetensors file, or is damaged"),
     "weights of another width": (_wider, "weights of width 32"),

@@ -99,7 +99,7 @@ def test_too_few_snapshots_for_a_width_are_refused_and_enough_are_not(
     for width, code in (("0.25", 2), ("0.12", 0)):
         assert main(["ema", str(folder), "--width", width, "-o", str(tmp_path / "out.safetensors")]) == code
     assert "of steps 6: it would differ by" in (said := capsys.readouterr().err)
-    assert "Take a width nearer to 0.05 and 0.1" in said
+    assert "Choose a width nearer to 0.05 and 0.1" in said
 
 
 def test_a_folder_without_snapshots_says_how_to_get_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,9 +83,9 @@ def test_any_kind_takes_the_names_of_another_program_and_starts_a_training_with_
 def test_what_a_format_cannot_have_is_said(tmp_path: Path, capsys: Any) -> None:
     output = tmp_path / "out.safetensors"
     for kind, file_format, message in (
-        ("dora", "lycoris", "the lengths of a DoRA's columns are those of the whole weight"),
+        ("dora", "lycoris", "the column norms of a DoRA are those of the whole weight"),
         ("oft", "diffusers", "the library reads only LoRA there"),
-        ("lora", "lycoris", "LoRAs have no names of their own in LyCORIS' files"),
+        ("lora", "lycoris", "LyCORIS files have no special names for LoRAs"),
     ):
         _, path = _file(kind, tmp_path)
         assert main(["convert", str(path), "--format", file_format, "--output", str(output)]) == 2
@@ -102,7 +102,7 @@ def test_files_of_several_kinds_are_summed_into_one_lora(kind: str, tmp_path: Pa
     joined = tmp_path / "joined.safetensors"
     command = ["merge", str(first), str(second), "--weight", "0.5", "--weight", "2", "--output", str(joined)]
     assert main(command) == 2
-    assert "say how good it has to be, with --rank R or --energy SHARE" in capsys.readouterr().err
+    assert "give the required quality with --rank R or --energy SHARE" in capsys.readouterr().err
     assert main([*command, "--energy", "1"]) == 0
     updates, changes = read_lora_file(joined).updates, (_changes(one, base), _changes(two, base))
     for name, change in changes[0].items():

@@ -207,7 +207,7 @@ def test_the_norm_of_a_dora_is_a_constant_for_the_gradient() -> None:
 def test_a_dora_beside_an_adapter_is_refused(tmp_path: Path) -> None:
     adapter = {"type": "control_lora"}
     job = write_job(tmp_path, network={"type": "dora"}, adapter=adapter)
-    with pytest.raises(UserError, match="DoRA scales what its layers get, and an adapter adds to it"):
+    with pytest.raises(UserError, match="DoRA scales its layers' outputs, and an adapter adds to them"):
         Job(load_job(job)).check()
 
 

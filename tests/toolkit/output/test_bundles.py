@@ -213,7 +213,7 @@ def test_a_bundle_under_the_name_of_another_step_is_refused(tmp_path: Path) -> N
     bundle, (broken,) = newest_bundle(tmp_path)
     assert bundle is not None
     assert bundle.step == 1
-    assert "of another step" in str(broken)
+    assert "belongs to another step" in str(broken)
 
 
 def test_a_bundle_of_the_time_before_manifests_had_a_hash_is_still_resumed(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_tracker_that_fails_is_told_once_and_the_log_goes_on(tmp_path: Path, m
         log.listeners.append(take)
         for step in (1, 2):
             log.write("step", step=step, loss=0.5)
-    assert warnings == ["trackio is not told any more: RuntimeError: the server is gone"]
+    assert warnings == ["trackio gets no more data: RuntimeError: the server is gone"]
     assert len(list(read_events(tmp_path / "events.jsonl"))) == 2
 
 

@@ -33,7 +33,7 @@ def test_the_advice_is_changes_that_take_less_than_what_was_planned() -> None:
 
 def test_other_programs_on_the_card_are_named_first() -> None:
     lines = advice(PLAN, CARD, own_bytes=[18 * GB])
-    assert lines[0] == "Other programs hold 5.0 of the 24.0 GB: close them."
+    assert lines[0] == "Other programs use 5.0 of the 24.0 GB: close them."
     assert advice(None, CARD, own_bytes=[18 * GB])[0] == lines[0]
 
 
@@ -41,7 +41,7 @@ def test_each_card_of_a_split_model_is_looked_at() -> None:
     cards = Machine("two cards", gpu_bytes=24 * GB, free_gpu_bytes=1 * GB, others=(Room("a card", 24 * GB, 2 * GB),))
     plan = make_plan(replace(PLAN.inputs, cards=(24 * GB, 24 * GB)))
     lines = advice(plan, cards, own_bytes=[22 * GB, 12 * GB])
-    assert lines[0] == "Other programs hold 10.0 of the 24.0 GB of GPU 1: close them."
+    assert lines[0] == "Other programs use 10.0 of the 24.0 GB of GPU 1: close them."
     assert re.match(r"The plan predicted at most [\d.]+ \+ [\d.]+ GB, and the cards have 24.0 \+ 24.0 GB.", lines[1])
 
 

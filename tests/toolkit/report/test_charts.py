@@ -81,8 +81,8 @@ def test_losses_by_noise_and_dataset_have_charts_beside_the_loss() -> None:
         "Loss": ["loss"],
         "Loss, by share of noise": ["0-0.25", "0.5-0.75"],
         "Loss, by dataset": ["0 cats", "1 dogs"],
-        "Length of the gradient, before clipping": ["grad_norm"],
-        "Length of the gradient, by share of noise": ["0-0.25", "0.5-0.75"],
+        "Gradient norm, before clipping": ["grad_norm"],
+        "Gradient norm, by share of noise": ["0-0.25", "0.5-0.75"],
     }
 
 

@@ -59,7 +59,7 @@ def test_a_report_says_what_the_run_did(folder: Path) -> None:
 def test_a_report_shows_validation_with_its_intervals_and_the_best_round(folder: Path) -> None:
     text = re.sub(r"\s+", " ", page_of(folder).text)
     assert "Best by held-out images: step 20, error -18.1 % against the base model." in text
-    assert "Steps that cannot be told apart from it: 40." in text
+    assert "Steps not significantly different from it: 40." in text
     for title in ("Change of the error", "Distance to the base model", "Held-out images, by noise level"):
         assert title in text
     found = {chart.title[:6]: chart for chart in validation_charts(read_story(folder).rounds, [])}

@@ -51,7 +51,7 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
     [
         ({"train": {"sharding": "full"}, "model": {"layer_offloading": True}}, "both move the transformer's blocks"),
         ({"train": {"context_parallel": 2}, "adapter": {"type": "control_lora"}}, "`adapter.type: control_lora` must"),
-        ({"train": {"context_parallel": 2, "objective": "jvp"}}, "no derivative forward"),
+        ({"train": {"context_parallel": 2, "objective": "jvp"}}, "not support forward-mode"),
         ({"train": {"sharding": "half"}}, "sharding"),
     ],
 )
@@ -70,5 +70,5 @@ def test_streaming_the_text_encoder_goes_with_sharding(tmp_path: Path) -> None:
 def test_what_a_single_process_does_not_share_gets_a_word(settings: dict[str, Any]) -> None:
     train = TrainConfig.model_validate(settings)
     (alone,), (together,) = (list(describe_sharing(train, world)) for world in (1, 2))
-    assert "changes nothing in a single process" in alone
+    assert "has no effect in a single process" in alone
     assert "warning" not in together

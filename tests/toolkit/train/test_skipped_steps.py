@@ -56,7 +56,7 @@ def test_a_run_that_ends_in_skipped_steps_has_not_gone_well() -> None:
 def test_not_every_step_of_thousands_is_told() -> None:
     seen, told = skipped([NAN, 1.0] * 100)
     assert (seen.count, len(told)) == (100, 20)
-    assert told[-1].endswith("Further ones are counted, and not told.")
+    assert told[-1].endswith("Further ones are counted but not reported.")
 
 
 @pytest.fixture

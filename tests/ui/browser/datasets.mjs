@@ -56,7 +56,7 @@ async function upload() {
   const panel = page.getByRole("region", { name: "Uploads" });
   await panel.getByText("10 files added, 2 not added").waitFor();
   await panel.getByText("would be the same file as").waitFor();
-  await panel.getByText("content is not what the name says").waitFor();
+  await panel.getByText("content doesn't match the file name").waitFor();
   await page.getByText("6 pictures", { exact: true }).waitFor();
   assert.deepEqual(readdirSync(made).filter((name) => !name.startsWith(".")), names.sort());
   await inspect(page, "dataset-uploaded", notes);

@@ -145,7 +145,7 @@ def test_a_try_out_takes_as_long_as_earlier_ones_did_with_loading(site: Site) ->
     (folder / "events.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
     site.services.registry.add(folder)
     found = estimated(text)
-    assert found["basis"] == "based on 1 drawing here, with loading"
+    assert found["basis"] == "based on 1 drawing here, including loading"
     assert found["low_s"] == pytest.approx(0.9 * (20 + 2 * 5)) and found["high_s"] == pytest.approx(1.1 * 30)
 
 

@@ -159,18 +159,18 @@ def test_twins_are_refused_in_every_spelling_and_nothing_is_replaced(album: Albu
     assert send(album, "b.jpg", picture("JPEG")) == "b.jpg"
 
 
-@pytest.mark.parametrize("kind", ["broken off", "too short", "full"])
+@pytest.mark.parametrize("kind", ["interrupted", "too short", "full"])
 def test_what_does_not_arrive_whole_leaves_nothing(album: Album, kind: str, monkeypatch: Any) -> None:
     def broken() -> Iterator[bytes]:
         yield picture()
-        raise Refusal(422, "The upload was broken off.")
+        raise Refusal(422, "The upload was interrupted.")
 
     class Full(files.Disk):
         def write(self, handle: int, data: memoryview) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     own = album.folder / OWN
-    if kind == "broken off":
+    if kind == "interrupted":
         refused(lambda: receive(album, own, "a.png", broken(), None), 422)
     elif kind == "too short":
         refused(lambda: send(album, "a.png", picture(), len(picture()) + 1), 422)

@@ -84,7 +84,7 @@ def test_a_job_says_which_round_of_validation_was_the_best(site: Site, done: str
     )
     said = site.job(done)["best"]
     assert said.startswith("Best by held-out images: step 4, error -9.5 % against the base model.")
-    assert said.endswith("Steps that cannot be told apart from it: 6.")
+    assert said.endswith("Steps not significantly different from it: 6.")
 
 
 def test_a_job_that_has_not_run_has_no_report(site: Site) -> None:

@@ -43,8 +43,8 @@ class ControlLoraAdapter(Adapter):
         ends = model.get_ends()
         if ends is None:
             raise UserError(
-                f"adapter.type: {model.arch} does not say where it embeds images, so `control_lora` cannot be trained "
-                "on it. Use reference images, if it takes any."
+                f"adapter.type: {model.arch} does not name the layer that embeds images, so `control_lora` cannot be "
+                "trained on it. Use reference images if the model supports them."
             )
         self.model = model
         embedder: Any = ends.image_embedder

@@ -79,8 +79,8 @@ def tensors_of_lora(tensors: Mapping[str, Tensor], model: BaseModel) -> StateDic
     if biases or norms:
         raise UserError(
             f"adapter.name_or_path: the file also changes {biases} biases and {norms} norms of the model. The files "
-            "that this job writes, a LoRA and new input channels, cannot hold them, so they would be worth nothing "
-            "without this one. Start without the file."
+            "that this job writes, a LoRA and new input channels, cannot hold these changes, so they would be useless "
+            "without this file. Start without it."
         )
     keys = FileKeys.of(model)
     own = {AI_TOOLKIT_KEY} if AI_TOOLKIT_KEY in tensors else {keys.a, keys.b, keys.shape}
@@ -122,7 +122,7 @@ def _new_columns(tensors: StateDict, keys: FileKeys, num_own: int, source: str) 
         found = [
             f"{word}: {', '.join(some[:3])}" for some, word in ((missing, "missing"), (unknown, "unknown")) if some
         ]
-        hint = " A LoRA for other layers is a file of its own: give it as `network.pretrained_lora_path`."
+        hint = " A LoRA for other layers is a separate file: give it as `network.pretrained_lora_path`."
         raise UserError(
             f"{source}: is not a file of this control_lora adapter. {'; '.join(found)}.{hint if unknown else ''}"
         )
@@ -134,7 +134,7 @@ def _new_columns(tensors: StateDict, keys: FileKeys, num_own: int, source: str) 
         )
     if bool(a[:, :num_own].any()):
         raise UserError(
-            f"{source}: also changes the model's own input channels, which this adapter leaves as they are. "
-            "Start without the file."
+            f"{source}: also changes the model's own input channels, which this adapter does not train. Start without "
+            "the file."
         )
     return b @ a[:, num_own:]

@@ -22,22 +22,22 @@ class CaptionConfig(Section):
     """`caption`: which pictures, which model, and what it is asked."""
 
     path_to_caption: Annotated[ExistingFolder, Shown(widget="folder")] = Field(description="Folder of the pictures.")
-    recursive: bool = Field(False, description="Also the pictures of its subfolders.")
+    recursive: bool = Field(False, description="Include pictures in subfolders.")
     model_name_or_path: HubIdOrPath = Field(
         description="A vision-language model as transformers stores it: a folder, or a hub id such as "
-        "Qwen/Qwen3-VL-4B-Instruct. A model that brings code of its own is refused."
+        "Qwen/Qwen3-VL-4B-Instruct. A model that needs its own Python code is refused."
     )
     caption_prompt: str | None = Field(
         None,
         max_length=10_000,
-        description="What the model is asked. Unset: a plain description. A model that follows no instructions, such "
-        "as BLIP, goes on from this text; unset: from nothing.",
+        description="The instruction. Unset: a plain description is asked for. A model that follows no instructions, "
+        "such as BLIP, continues this text; unset: it starts from nothing.",
     )
-    max_new_tokens: int = Field(128, ge=1, le=4096, description="The most tokens of a caption.")
+    max_new_tokens: int = Field(128, ge=1, le=4096, description="Maximum number of tokens in a caption.")
     max_res: Annotated[int, Shown(unit="px")] = Field(
         768, ge=16, le=8192, description="Pictures are scaled down to this many pixels on their longer side."
     )
-    recaption: bool = Field(False, description="Also the pictures that have a caption. Without it, only missing ones.")
+    recaption: bool = Field(False, description="Also caption pictures that already have a caption.")
     caption_extension: Annotated[str, AfterValidator(with_dot)] = Field(
         ".txt", min_length=1, description="Extension of the caption files, with or without the dot."
     )
@@ -46,15 +46,15 @@ class CaptionConfig(Section):
     )
     accept: bool = Field(
         False,
-        description="Write the captions beside the pictures at the end. Without it, they are only proposed in "
-        "`proposals.jsonl` of the output folder, to be reviewed; starting again with it then writes them.",
+        description="Write the captions next to the pictures at the end. If false, they are only proposed, in "
+        "`proposals.jsonl` in the output folder, for review; start the job again with true to write them.",
     )
     dtype: Dtype = Field("bf16", description="Precision of the computation.")
     quantize: bool = Field(False, description="Store the model's linear layers in fewer bits, see `qtype`.")
-    qtype: Qtype = Field("int8", description="Format of the layers with `quantize`.")
+    qtype: Qtype = Field("int8", description="Number format of the quantized layers.")
 
 
 class CaptionProcessConfig(ProcessConfig):
     """One entry of `config.process`: proposes captions for pictures."""
 
-    caption: CaptionConfig = Field(description="What is captioned, and by which model.")
+    caption: CaptionConfig = Field(description="What to caption, and with which model.")

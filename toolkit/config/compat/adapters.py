@@ -58,4 +58,4 @@ def _only_double(entry: dict[str, Any], location: Location) -> Iterator[Finding]
         return
     is_on = entry.pop("flux_only_double")
     if is_on and entry.setdefault("blocks", "double") != "double":
-        yield (*location, "flux_only_double"), "means `blocks: double`, and `blocks` is another: keep one of them"
+        yield (*location, "flux_only_double"), "means `blocks: double`, but `blocks` differs: keep one of them"

@@ -54,7 +54,7 @@ def _teacher(process: TrainingProcessConfig, card: ModelCard) -> list[Problem]:
         return []
     if not is_bypassed or "guidance_bypass" not in card.capabilities:
         return []
-    what = "the teacher is guided through the guidance embedding, which would be left out. Remove the key"
+    what = "the teacher gets its guidance through the guidance embedding, which this key bypasses. Remove the key"
     return [Problem("train.bypass_guidance_embedding", what)]
 
 

@@ -53,7 +53,7 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "datasets[].folder_path: images in subfolders",
         "trained on",
-        "left out and counted; `recursive: true` trains on them",
+        "skipped and counted; `recursive: true` trains on them",
         "Masks and references in a subfolder are not images to learn.",
     ),
     Departure(
@@ -76,7 +76,7 @@ DEPARTURES: tuple[Departure, ...] = (
         "datasets[].clip_image_from_same_folder",
         "another image of the folder, at random",
         "the training image itself",
-        "The same each time; folders of unlike images teach nothing.",
+        "The result is the same each time; unrelated images teach nothing.",
     ),
     Departure(
         "adapter: the image is dropped",
@@ -111,7 +111,7 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "datasets[].cache_latents", "false", "true", "The VAE need not stay in memory together with the transformer."
     ),
-    Departure("train.lr", "1e-6", "1e-4", "1e-6 teaches a LoRA nothing."),
+    Departure("train.lr", "1e-6", "1e-4", "With 1e-6, a LoRA learns nothing."),
     Departure("train.dtype", "fp32", "bf16", "FLUX.2 in fp32 fits on no card."),
     Departure("train.noise_scheduler", "ddpm, which crashes with FLUX.2", "flowmatch", "FLUX is a flow model."),
     Departure("train.optimizer_params.eps", "1e-6, cannot be set", "1e-8", "As everywhere else."),
@@ -171,7 +171,7 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "train.timestep_type: lognorm_blend",
         "a new list of 1,000 draws for each batch",
-        "its law, always the same",
+        "the distribution itself, always the same",
         "Runs are reproducible.",
     ),
     Departure("slider", "four terms, of which two are equal", "two terms with the same sum", "The same loss."),
@@ -191,7 +191,7 @@ DEPARTURES: tuple[Departure, ...] = (
     Departure(
         "train.lr_scheduler: cosine_with_restarts",
         "never restarts",
-        "falls `num_cycles` times, by default twice",
+        "decays `num_cycles` times, by default twice",
         "What the name means elsewhere.",
     ),
     Departure(

@@ -16,20 +16,20 @@ from toolkit.config.training_process import TrainingProcessConfig
 from toolkit.config.updates.average import EmaConfig
 
 SWITCHED = "used only with the key that turns it on"
-_OTHER_NOISE = "a model that draws from normal noise must be trained on it, and on latents as the VAE makes them"
+_OTHER_NOISE = "a model that draws from Gaussian noise must be trained with Gaussian noise and unmodified VAE latents"
 _OTHER_SCHEDULES = "belongs to the noise schedules of Stable Diffusion, and these models have none"
-_BASE_NORM = "makes the target follow the prediction: set `train.diff_output_preservation` to stay near the base model"
+_BASE_NORM = "moves the target towards the prediction: set `train.diff_output_preservation` to stay near the base model"
 
 EXPERIMENTS: tuple[Ignored, ...] = (
     # Noise levels
     refuse(
         TrainConfig,
-        "a bell over the noise levels: write `timestep_type: linear` and `loss_weighting: cosmap`",
+        "a bell-shaped weighting over the noise levels: write `timestep_type: linear` and `loss_weighting: cosmap`",
         "linear_timesteps linear_timesteps2",
     ),
     refuse(TrainConfig, "noise levels are continuous, not one of a number of indices", num_train_timesteps=1000),
     refuse(TrainConfig, f"{_OTHER_SCHEDULES}: write `loss_weighting: min_snr`", "snr_gamma min_snr_gamma"),
-    refuse(TrainConfig, "weights that are learned with the loss hide what was learned", "learnable_snr_gos"),
+    refuse(TrainConfig, "loss weights that are learned during training make losses incomparable", "learnable_snr_gos"),
     # Noise and latents
     refuse(
         TrainConfig,
@@ -43,23 +43,27 @@ EXPERIMENTS: tuple[Ignored, ...] = (
         latent_multiplier=1,
     ),
     warn(TrainConfig, SWITCHED, signal_correction_noise_scale=1),
-    refuse(TrainConfig, "an image with the same noise each time is learned by heart", "force_consistent_noise"),
+    refuse(TrainConfig, "an image with the same noise each time is memorised", "force_consistent_noise"),
     refuse(
         TrainConfig,
-        "pairing images with near noise gains in large batches from scratch only, and skews what captions ask for "
-        "(Cheng and Schwing 2025, arXiv 2503.10636)",
+        "pairing images with similar noise only helps in large batches when training from scratch, and biases what "
+        "captions produce (Cheng and Schwing 2025, arXiv 2503.10636)",
         optimal_noise_pairing_samples=1,
     ),
     # Targets and errors
-    refuse(TrainConfig, f"{_OTHER_SCHEDULES}, which the other targets come from", loss_target="noise"),
+    refuse(TrainConfig, f"{_OTHER_SCHEDULES}, from which the other targets are computed", loss_target="noise"),
     refuse(TrainConfig, _BASE_NORM, "correct_pred_norm match_noise_norm"),
     warn(TrainConfig, SWITCHED, correct_pred_norm_multiplier=1),
-    refuse(TrainConfig, "the spread of a prediction depends on the noise level, and is not 1", "target_norm_std"),
-    warn(TrainConfig, SWITCHED, target_norm_std_value=1),
-    refuse(TrainConfig, "a prediction that is scaled in training is not the one that draws", pred_scaler=1),
     refuse(
         TrainConfig,
-        "a prediction that is guided in training unlearns to be guided in samples: see `do_guidance_loss`",
+        "the standard deviation of a prediction depends on the noise level, and is not 1",
+        "target_norm_std",
+    ),
+    warn(TrainConfig, SWITCHED, target_norm_std_value=1),
+    refuse(TrainConfig, "a prediction that is scaled in training differs from the one used for drawing", pred_scaler=1),
+    refuse(
+        TrainConfig,
+        "a prediction that is guided in training no longer responds to guidance in samples: see `do_guidance_loss`",
         "do_cfg do_random_cfg",
     ),
     warn(TrainConfig, SWITCHED, max_cfg_scale=1, cfg_rescale=1),
@@ -70,21 +74,21 @@ EXPERIMENTS: tuple[Ignored, ...] = (
     ),
     refuse(
         TrainConfig,
-        "the spectrum of latents leaves out where things are, and nothing is known to be gained from it",
+        "the spectrum of latents ignores positions, and no benefit of it is known",
         "do_fft_loss do_fft_velocity_equiv_weight",
     ),
     refuse(
         TrainConfig,
-        "needs a network of ai-toolkit's author, made for the latents of one model",
+        "needs a network by ai-toolkit's author that exists for the latents of one model only",
         "diffusion_feature_extractor_path latent_feature_extractor_path",
     ),
     warn(TrainConfig, SWITCHED, diffusion_feature_extractor_weight=1, latent_feature_loss_weight=1),
     refuse(TrainConfig, "an empty prompt is preserved by `blank_prompt_preservation`", "do_blank_stabilization"),
-    warn(TrainConfig, "losses that `max_loss` limits are in the curve of losses", "max_loss_debug"),
+    warn(TrainConfig, "losses that `max_loss` limits are visible in the loss curve", "max_loss_debug"),
     # Words
     refuse(
         TrainConfig,
-        "a prompt that is said several times is no prompt that anybody writes: write it into the captions",
+        "nobody writes a prompt that repeats itself: repeat it in the captions if you need to",
         "prompt_saturation_chance",
     ),
     refuse(TrainConfig, "what to avoid is for samples: set `sample.neg`", "negative_prompt"),
@@ -92,19 +96,24 @@ EXPERIMENTS: tuple[Ignored, ...] = (
     # Weights
     refuse(
         TrainConfig,
-        "a run goes on at the step of its checkpoint, which the order of the images and the schedule follow",
+        "a run resumes at the step of its checkpoint, which determines the order of the images and the schedule",
         "start_step",
     ),
     refuse(
         TrainConfig,
-        "trains a random part of the weights at a time, to save memory: a network, 8-bit states and offloading do more",
+        "trains a random part of the weights at a time, to save memory: a network, 8-bit optimizer states and "
+        "offloading save more",
         "do_paramiter_swapping",
     ),
     warn(TrainConfig, SWITCHED, paramiter_swapping_factor=0.1),
-    refuse(EmaConfig, "an average that is written back is no average any more", "use_feedback", param_multiplier=1),
-    refuse(NetworkConfig, "LoRM cuts the base model down to low rank, which is another task", "lorm"),
-    refuse(NetworkKwargs, "belongs to a network of LyCORIS with convolutions", "parameter_threshold"),
-    refuse(TrainingProcessConfig, "LoRM cuts the base model down to low rank, which is another task", "do_lorm"),
+    refuse(
+        EmaConfig, "writing the average back into the weights defeats its purpose", "use_feedback", param_multiplier=1
+    ),
+    refuse(NetworkConfig, "LoRM reduces the base model itself to low rank, which is a different task", "lorm"),
+    refuse(NetworkKwargs, "belongs to LyCORIS networks with convolutions", "parameter_threshold"),
+    refuse(
+        TrainingProcessConfig, "LoRM reduces the base model itself to low rank, which is a different task", "do_lorm"
+    ),
     warn(TrainingProcessConfig, "used only with `do_lorm`", lorm_extract_mode="ratio", lorm_extract_mode_param=0.25),
     refuse(
         TrainingProcessConfig,
@@ -118,7 +127,7 @@ EXPERIMENTS: tuple[Ignored, ...] = (
     refuse(DatasetConfig, "ai-toolkit refuses it too", "poi"),
     refuse(
         DatasetConfig,
-        "a vision encoder sees each image once, before training: put changed copies into the folder",
+        "a vision encoder sees each image once, before training: put modified copies into the folder",
         "clip_image_augmentations",
     ),
     refuse(

@@ -37,12 +37,12 @@ def few_steps_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
         yield Problem("train.objective", what)
     if steps is not None and ADAPTER in types:
         what = (
-            f"where a step ends follows from where it starts if there are always {steps} steps, so the adapter would "
-            "have nothing to say. Remove the adapter, or `steps`"
+            f"if there are always {steps} steps, the end of a step follows from its start, so the adapter would have "
+            "no effect. Remove the adapter, or `steps`"
         )
         yield Problem("train.objective_params.steps", what)
     if steps is not None and config.network is None:
-        what = "a number of steps is learned by a network: add `network: {type: lora}`"
+        what = "only a network can learn a fixed number of steps: add `network: {type: lora}`"
         yield Problem("train.objective_params.steps", what)
     others = dict.fromkeys(one for one in types if one != ADAPTER)
     if others and isinstance(params, TeacherParams) and params.has_teacher:

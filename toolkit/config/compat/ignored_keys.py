@@ -53,7 +53,7 @@ IGNORED: tuple[Ignored, ...] = (
     ),
     _refuse(
         AdapterConfig,
-        "a factor for each layer adds nothing to what its values can learn, which start at zero and count in full",
+        "a factor for each layer adds nothing that its value weights, which start at zero, cannot learn",
         "train_scaler",
     ),
     _warn(AdapterConfig, "used only with `train_scaler`", "scaler_lr merge_scaler"),
@@ -61,7 +61,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(AdapterConfig, "used only with `conv_pooling`", conv_pooling_stacks=1),
     _refuse(
         AdapterConfig,
-        "no autoencoder stands between vision encoder and adapter: keys and values read its features as they are",
+        "there is no autoencoder between the vision encoder and the adapter, which reads the features directly",
         "sparse_autoencoder_dim",
     ),
     _refuse(AdapterConfig, "an image is seen as a whole, not in four quarters", "quad_image"),
@@ -96,8 +96,8 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(NetworkConfig, DEAD, "layer_offloading"),
     _refuse(
         NetworkConfig,
-        "besides linear layers, FLUX has only the norms of queries and keys, which stay as they are: for every linear "
-        "layer set `transformer_only: false`, for full changes of some `network_kwargs.full_if_contains`",
+        "apart from linear layers, FLUX only has the norms of queries and keys, which are not trained: for every "
+        "linear layer set `transformer_only: false`, to train some layers in full `network_kwargs.full_if_contains`",
         "all_layers",
     ),
     _warn(LoggingConfig, "the page reads events.jsonl, which is always written", "use_ui_logger"),
@@ -113,7 +113,7 @@ IGNORED: tuple[Ignored, ...] = (
         "load_image_when_caching_latents cache_tensors_to_disk",
     ),
     _refuse(DatasetConfig, "images are always sorted into buckets", buckets=True),
-    _refuse(DatasetConfig, "images are trained, no videos or sounds", type="image"),
+    _refuse(DatasetConfig, "only images are trained, not videos or audio", type="image"),
     _refuse(
         DatasetConfig,
         "use `flip_x`, `flip_y`, `square_crop`, `random_crop`, `random_scale` and `color_jitter`",
@@ -133,7 +133,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(DatasetConfig, ELSEWHERE, "audio_preserve_pitch", shrink_video_to_frames=(True, False), do_i2v=(True, False)),
     _warn(TrainConfig, "has no effect in ai-toolkit either: `lr` applies to all weights", "unet_lr text_encoder_lr"),
     _warn(TrainConfig, "for weights that are not trained here", "embedding_lr refiner_lr"),
-    _refuse(TrainConfig, "adapters and the network beside them learn with the one rate of `lr`", "adapter_lr"),
+    _refuse(TrainConfig, "adapters and the network use the same learning rate, `lr`", "adapter_lr"),
     _warn(TrainConfig, "the kernel is chosen by `model.attention_backend`", "xformers sdp", attention_backend="native"),
     _warn(TrainConfig, "has no effect with FLUX in ai-toolkit either", "prompt_dropout_prob"),
     _warn(TrainConfig, "use `gradient_accumulation` instead", "single_item_batching"),
@@ -145,21 +145,21 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(TrainConfig, ELSEWHERE, train_refiner=(True, False), switch_boundary_every=1, audio_loss_multiplier=1),
     _warn(TrainConfig, ELSEWHERE, "adapter_assist_name_or_path match_adapter_assist", match_adapter_chance=0),
     _warn(ScheduleParams, "the schedule spans `train.steps`, or `num_steps`", "total_iters T_max num_training_steps"),
-    _warn(ScheduleParams, "a run goes on where its checkpoint is", last_epoch=-1),
-    _refuse(RestartParams, "write `num_cycles`, how often the rate falls in the whole run", "T_0 T_i"),
+    _warn(ScheduleParams, "a run resumes at its checkpoint", last_epoch=-1),
+    _refuse(RestartParams, "write `num_cycles`, the number of decays in the whole run", "T_0 T_i"),
     _refuse(RestartParams, "all cycles have the same length", T_mult=1),
     _refuse(ScheduleParams, "use `warmup_steps` and `min_lr` instead", factor=1, start_factor=1, end_factor=0),
     _warn(ModelConfig, "`train.dtype` is used instead", "dtype"),
     _warn(
         ModelConfig,
-        "`compile` makes programs for all sizes, as often as it takes",
+        "`compile` compiles code for all sizes as needed",
         "cache_size_limit",
         compile_mode="default",
         compile_dynamic=True,
     ),
-    _warn(ModelConfig, "blocks are placed by the memory plan", split_model_other_module_param_count_scale=0.3),
+    _warn(ModelConfig, "the memory plan decides where blocks are", split_model_other_module_param_count_scale=0.3),
     _warn(ModelConfig, DEAD, "vae_device te_device in_context extras_name_or_path"),
-    _warn(ModelConfig, "caches are found by their content", "latent_space_version"),
+    _warn(ModelConfig, "cache entries are found by content", "latent_space_version"),
     _refuse(ModelConfig, NOT_YET, "accuracy_recovery_adapter"),
     _refuse(
         ModelConfig, ELSEWHERE, "is_v2 is_v3 is_xl is_sd3 is_ssd is_vega is_v_pred is_pixart is_auraflow is_lumina2"
@@ -178,7 +178,7 @@ IGNORED: tuple[Ignored, ...] = (
     _warn(ExtractConfig, "these models have no convolutions", "conv"),
     _refuse(ExtractConfig, ELSEWHERE, "is_v2 is_v_pred is_xl"),
     _refuse(RescaleConfig, ELSEWHERE, "is_v2 is_v_pred is_xl"),
-    _warn(ExtractConfig, "the file has the number format that its weights need", "dtype"),
+    _warn(ExtractConfig, "the file keeps the number format of its weights", "dtype"),
     _warn(RescaleConfig, "the file keeps its number format", "save_dtype"),
     _warn(RescaleConfig, "the file keeps its header", "replace_meta"),
     _warn(GenerateConfig, ELSEWHERE, "prompt_2 neg_2 guidance_rescale"),

@@ -11,8 +11,8 @@ from toolkit.objectives.choices import OBJECTIVES
 VELOCITY = "velocity"
 SLIDERS = ("concept_slider", "image_slider")
 _BASE = (
-    "compares the model with itself without what is trained, and a full fine-tune has nothing to leave out. Train a "
-    "network, or remove the key"
+    "compares the model with and without the network, and a full fine-tune has no network. Train a network, or remove "
+    "the key"
 )
 
 
@@ -47,8 +47,8 @@ def _validation(config: TrainingProcessConfig) -> Iterator[Problem]:
         return
     learned = "a mean velocity over many noise levels" if OBJECTIVES[name].has_steps else "a difference of predictions"
     what = (
-        f"scores the velocity at single noise levels, and `objective: {name}` learns {learned}, so the figures would "
-        "say nothing. Judge this run by its samples, and remove the key"
+        f"scores the velocity at single noise levels, but `objective: {name}` learns {learned}, so the figures would "
+        "be meaningless. Judge this run by its samples, and remove the key"
     )
     yield Problem("train.validation_config", what)
 
@@ -64,7 +64,7 @@ def _slider(config: TrainingProcessConfig) -> Iterator[Problem]:
         return
     for index, dataset in enumerate(config.datasets):
         if dataset.unconditional_path is None:
-            what = f"missing. `{name}` reads a counterpart of each image: give their folder"
+            what = f"missing. `{name}` needs a counterpart for each image: give the folder that contains them"
             yield Problem(f"datasets[{index}].unconditional_path", what)
 
 
@@ -88,7 +88,7 @@ def _preservation(config: TrainingProcessConfig) -> Iterator[Problem]:
     triggers = [dataset.trigger_word or config.trigger_word for _, dataset in found if not dataset.is_reg]
     if found and not any(triggers):
         own = "train" if train.diff_output_preservation else f"datasets[{found[0][0]}]"
-        what = "needs the word that stands for what is learned: set `trigger_word`, and use it in the captions"
+        what = "needs the word for what is learned: set `trigger_word`, and use it in the captions"
         yield Problem(f"{own}.diff_output_preservation", what)
     for index, dataset in found:
         own_class = dataset.diff_output_preservation_class
@@ -96,7 +96,5 @@ def _preservation(config: TrainingProcessConfig) -> Iterator[Problem]:
         trigger = dataset.trigger_word or config.trigger_word
         if trigger and trigger in name:
             path = "train" if own_class is None else f"datasets[{index}]"
-            what = (
-                f'"{name}" contains the trigger word, so that what is to be learned would be preserved: name its class'
-            )
+            what = f'"{name}" contains the trigger word, so it would not be learned: give its class'
             yield Problem(f"{path}.diff_output_preservation_class", what)

@@ -23,14 +23,14 @@ def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
     if row.finds_its_rate:
         yield from _not_free(config)
     elif row.largest_lr is not None and train.lr >= FINDER_LR:
-        what = "is for optimizers that find their step size, such as prodigy"
+        what = "is for optimizers that find the step size themselves, such as prodigy"
         yield Problem("train.lr", f"{train.lr:g} {what}. With {train.optimizer}, set `lr: {row.lr}`")
     if row.keeps_average and train.ema_config is not None and train.ema_config.num_averages:
-        what = f"{train.optimizer} keeps an average of the weights itself, and users get that one"
+        what = f"{train.optimizer} already keeps an average of the weights, which is what is saved"
         yield Problem("train.ema_config", f"{what}. Remove `ema_config`")
     yield from _not_one_by_one(train, row)
     if config.model.split_model_over_gpus and row.needs_one_card:
-        yield Problem(_KEY, f"{train.optimizer} cannot add up what is on several cards. Use `prodigy`")
+        yield Problem(_KEY, f"{train.optimizer} cannot sum over several cards. Use `prodigy`")
     if train.sharding == "full" and not row.is_shardable:
         yield Problem(_KEY, f"{train.optimizer} needs whole weights, {_no_rows(train, row)} Use `adamw` or `adamw8bit`")
 

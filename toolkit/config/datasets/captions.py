@@ -46,7 +46,7 @@ def with_dot(extension: str) -> str:
 def _pairs(replacements: Collection[str]) -> Collection[str]:
     for entry in replacements:
         if "|" not in entry or entry.startswith("|"):
-            raise ValueError(f'"{entry}" does not say what becomes what: write it as "from|to"')
+            raise ValueError(f'"{entry}" does not say what to replace with what: write it as "from|to"')
     return replacements
 
 
@@ -67,11 +67,11 @@ class DatasetCaptions(DatasetSource):
     caption_ext: Annotated[str, AfterValidator(with_dot), Shown(label="Caption file extension")] = Field(
         ".txt",
         min_length=1,
-        description="Extension of the caption files, with or without the dot. json: each is read as JSON, a text, a "
-        "list of texts, or `{caption: text or list, caption_short: text or list}`.",
+        description="Extension of the caption files, with or without the dot. json: each file is JSON: a text, a list "
+        "of texts, or `{caption: text or list, caption_short: text or list}`.",
     )
-    caption_per_line: Annotated[bool, _WITH_CAPTIONS, Shown(label="A caption per line")] = Field(
-        False, description="Each line of a caption file is a caption of its own; one is drawn at each use."
+    caption_per_line: Annotated[bool, _WITH_CAPTIONS, Shown(label="One caption per line")] = Field(
+        False, description="Each line of a caption file is a separate caption; one is drawn at each use."
     )
     default_caption: Annotated[str | None, _WITH_CAPTIONS] = Field(
         None, description='Caption for images whose caption file is missing or blank. "": an empty caption.'
@@ -82,7 +82,9 @@ class DatasetCaptions(DatasetSource):
     use_short_captions: Annotated[bool, _WITH_CAPTIONS, _WITH_SHORT, Shown(level="expert")] = Field(
         False, description="Train with the `caption_short` of each image, from JSON, instead of its `caption`."
     )
-    trigger_word: str | None = Field(None, description="Trigger word for this dataset. Unset: that of the process.")
+    trigger_word: str | None = Field(
+        None, description="Trigger word for this dataset. Unset: the process's `trigger_word`."
+    )
     replacements: Annotated[
         tuple[str, ...],
         BeforeValidator(_as_words, json_schema_input_type=str | list[str]),
@@ -91,13 +93,13 @@ class DatasetCaptions(DatasetSource):
         Shown(level="expert"),
     ] = Field((), description="Texts to replace in captions, each as `from|to`.")
     shuffle_tokens: Annotated[bool, _WITH_CAPTIONS, Shown(label="Shuffle tags")] = Field(
-        False, description="Train with the comma-separated parts of a caption in another order at each use."
+        False, description="Shuffle the comma-separated parts of a caption at each use."
     )
     token_dropout_rate: Annotated[float, _WITH_CAPTIONS, Shown(label="Tag dropout")] = Field(
-        0.0, ge=0, lt=1, description="Share of a caption's comma-separated parts that are left out, drawn at each use."
+        0.0, ge=0, lt=1, description="Share of a caption's comma-separated parts that are dropped, drawn at each use."
     )
     keep_tokens: Annotated[int, _WITH_TOKENS, Shown(label="Tags kept in place")] = Field(
-        0, ge=0, description="Number of parts at the beginning that are neither shuffled nor left out."
+        0, ge=0, description="Number of parts at the beginning that are neither shuffled nor dropped."
     )
     random_triggers: Annotated[
         tuple[str, ...],
@@ -106,8 +108,8 @@ class DatasetCaptions(DatasetSource):
         Shown(label="Random trigger words", level="expert"),
     ] = Field(
         (),
-        description="Words of which some, drawn at each use, are added to captions. The lines of a `.txt` file that is "
-        "named here are words.",
+        description="Words, some of which are drawn at each use and added to captions. If a `.txt` file is named "
+        "here, each of its lines is a word.",
     )
     random_triggers_max: Annotated[int, _WITH_TRIGGERS, Notice(_more_than_there_are), Shown(level="expert")] = Field(
         1, ge=1, description="Largest number of `random_triggers` in a caption; at least one is added."
@@ -116,8 +118,8 @@ class DatasetCaptions(DatasetSource):
         8,
         ge=2,
         le=1000,
-        description="Number of variants of each caption that are drawn and encoded before training, so that the text "
-        "encoder can be freed. At each use one of them is drawn.",
+        description="Number of variants of each caption that are made and encoded before training, so that the text "
+        "encoder can be freed. One of them is drawn at each use.",
     )
 
     @property

@@ -27,7 +27,7 @@ class ColorJitterConfig(Section):
 
 def _not_zero(value: float) -> float:
     if value == 0:
-        raise ValueError("the network would be off, so that nothing is trained. Remove the dataset instead")
+        raise ValueError("the network would be off, so nothing would be trained. Remove the dataset instead")
     return value
 
 
@@ -52,7 +52,8 @@ class DatasetUse(DatasetCaptions):
             ge=0,
             le=1,
             description="Share of all steps that train on this dataset, however many images it has; if every dataset "
-            "has one, they count in proportion. Unset: the images of these datasets are mixed by their number.",
+            "has one, the shares are scaled to add up to 1. Unset: the images of the datasets without a share are "
+            "mixed.",
         )
     )
     batch_size: Annotated[int | None, Shown(unit="images", level="expert")] = Field(
@@ -64,23 +65,23 @@ class DatasetUse(DatasetCaptions):
         1.0,
         ge=-10,
         le=10,
-        description="Strength of the network while it is trained on this dataset. 2 teaches it to do with strength 2 "
-        "what these images show, and half of it with strength 1.",
+        description="Strength of the network while it is trained on this dataset. With 2, the network learns to show "
+        "these images at strength 2, and so half their effect at strength 1.",
     )
     scale: Annotated[float, Shown(level="expert")] = Field(
         1.0,
         gt=0,
         le=16,
-        description="Images count as this times their size: below 1 they are trained smaller, above 1 small images are "
+        description="Factor of the size of the images: below 1 they are trained smaller, above 1 small images are "
         "enlarged. Never above `resolution`.",
     )
     square_crop: Annotated[bool, Shown(label="Square crop")] = Field(
-        False, description="Train on a square out of each image instead of a shape close to its own."
+        False, description="Crop each image to a square instead of to a shape close to its own."
     )
     random_scale: Annotated[bool, Shown(level="expert")] = Field(
         False,
-        description="Crop at each use from a size drawn evenly between the smallest that fills the crop and that of "
-        "the file. Keeps the VAE loaded, as `random_crop` does.",
+        description="At each use, crop from the image at a random scale between the smallest that fills the crop and "
+        "the file's own size. Keeps the VAE loaded, as `random_crop` does.",
     )
     color_jitter: Annotated[ColorJitterConfig | None, Notice(_changes_nothing), Shown(level="expert")] = Field(
         None, description="Change the colours a little at each use. Keeps the VAE loaded, as `random_crop` does."

@@ -45,7 +45,7 @@ class LoraConfig(Section):
     """One entry of `loras`."""
 
     path: ExistingFile = Field(
-        description="A LoRA, LoKr, DoRA, LoHa or OFT file, or another that changes weights, of any program."
+        description="A LoRA, LoKr, DoRA, LoHa or OFT file, or another file that changes weights, from any program."
     )
     weight: float = Field(1.0, description="Its strength.")
 
@@ -61,13 +61,13 @@ class GenerateConfig(Section):
     prompts: Prompts = Field(
         min_length=1,
         description="Prompts, each optionally with its own settings or flags such as `--w 512 --seed 3`, or the path "
-        "of a file of them: text with one prompt a line, or a list as YAML or JSON.",
+        "of a file of them: text with one prompt per line, or a list as YAML or JSON.",
     )
     neg: Annotated[str, Shown(label="Negative prompt", needs="true_cfg")] = Field("", description="Negative prompt.")
     width: Annotated[int, Shown(unit="px")] = Field(1024, ge=16, le=8192, description="Width in pixels.")
     height: Annotated[int, Shown(unit="px")] = Field(1024, ge=16, le=8192, description="Height in pixels.")
     size_list: tuple[tuple[int, int], ...] = Field(
-        (), description="Sizes `[width, height]`, of which each picture gets one at random instead."
+        (), description="Sizes as `[width, height]`; each picture gets a random one of them instead."
     )
     seed: DrawSeed = Field(42, description="Seed of the initial noise; -1: a random one for each picture.")
     seeds: tuple[Seed, ...] = Field(
@@ -82,23 +82,26 @@ class GenerateConfig(Section):
     )
     batch_size: Annotated[int, Field(ge=1)] | Annotated[Literal["auto"], Spellings({})] = Field(
         "auto",
-        description="The most pictures of one size, steps, guidance and strength that are drawn in one batch. auto: as "
-        "many as surely fit on the GPU, at most 4; on a CPU one. A picture is the same in any batch, but for rounding.",
+        description="Maximum number of pictures of the same size, steps, guidance and strength that are drawn in one "
+        "batch. auto: as many as are certain to fit on the GPU, at most 4; on a CPU one. Up to rounding, a picture is "
+        "the same in any batch.",
     )
     ext: Annotated[
         Literal["jpg", "png", "webp"],
         Spellings({"jpeg": "jpg", ".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}),
     ] = Field("png", description="Image file format.")
     num_repeats: int = Field(
-        1, ge=1, description="Pictures of each prompt; each further one has a seed that is larger by 1."
+        1, ge=1, description="Number of pictures of each prompt; each has a seed that is 1 larger than the last."
     )
     shuffle: bool = Field(False, description="Draw the prompts in random order.")
     random_prompts: bool = Field(
-        False, description="Draw `max_images` prompts, each made of random ones of the list, joined by commas."
+        False, description="Draw `max_images` prompts, each made of random entries of the list, joined by commas."
     )
-    max_random_per_prompt: int = Field(1, ge=1, description="The most that are joined, with `random_prompts`.")
+    max_random_per_prompt: int = Field(
+        1, ge=1, description="Maximum number of entries that are joined, with `random_prompts`."
+    )
     max_images: int = Field(10_000, ge=1, description="Number of pictures, with `random_prompts`.")
-    prompt_file: bool = Field(False, description="Also write the prompt of each picture to a text file beside it.")
+    prompt_file: bool = Field(False, description="Also write the prompt of each picture to a text file next to it.")
 
     def items(self, trigger_word: str | None = None) -> tuple[SampleItem, ...]:
         """The pictures to draw, in order. Whatever is random in the list follows from `seed`.
@@ -155,18 +158,19 @@ class GenerateProcessConfig(ProcessConfig):
     )
     sheet: Annotated[Literal["none", "checkpoints", "strengths", "steps", "grid"], Spellings({})] = Field(
         "none",
-        description="Draw each prompt several times, and show it on one sheet: with each of `checkpoints`, at each of "
-        "`strengths`, in each number of `steps`, or as a `grid`, with each of `checkpoints` at each of `strengths`.",
+        description="Draw each prompt several times and arrange the pictures on one sheet: with each of "
+        "`checkpoints`, at each of `strengths`, in each number of `steps`, or as a `grid`, with each of `checkpoints` "
+        "at each of `strengths`.",
     )
     checkpoints: tuple[ExistingFile, ...] = Field(
         (),
-        description="LoRA files, for `sheet: checkpoints` and `grid`; or, for the former, of adapters of the job.",
+        description="LoRA files, for `sheet: checkpoints` and `grid`; for `checkpoints`, adapter files of the job too.",
     )
     strengths: tuple[float, ...] = Field(
         (0.0, 0.5, 0.75, 1.0, 1.25, 1.5),
         min_length=1,
-        description="Strengths of all LoRAs and adapters, for `sheet: strengths`; of each of `checkpoints`, for "
-        "`sheet: grid`, in which 0 is one column without any of them.",
+        description="Strengths of all LoRAs and adapters, for `sheet: strengths`; for `sheet: grid`, strengths of "
+        "each of `checkpoints`, where 0 adds a single column without them.",
     )
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (4, 8, 16, 25, 50), min_length=1, description="Numbers of denoising steps, for `sheet: steps`."

@@ -37,10 +37,10 @@ def twin_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Proble
 def _problems(config: TrainingProcessConfig, setting: str, card: ModelCard) -> Iterator[str]:
     source, train = weights_of_samples(setting, card), config.train
     if source is None:
-        yield f"{card.label} has no twin `{DISTILLED}`. Write the hub id, folder or file of the weights to draw on"
+        yield f"{card.label} has no `{DISTILLED}`. Write the hub id, folder or file of the weights to draw on"
         return
     if source == (config.model.source_of("transformer") or config.model.name_or_path):
-        yield f"{source} is what is trained. Remove the key: samples are drawn on it anyway"
+        yield f"{source} is the model being trained. Remove the key: samples are drawn on it anyway"
     for _, what in wrong_arch({"name_or_path": source, "arch": card.arch}, find_cards()):
         yield f"{what.partition(': set')[0]}, and a network for {card.label} does not fit it. Name other weights"
     alone = {

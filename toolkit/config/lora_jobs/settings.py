@@ -15,7 +15,9 @@ from toolkit.config.process import ProcessConfig
 class ExtractConfig(ProcessConfig):
     """One entry of `config.process` in `job: extract`: writes the difference of two models as a LoRA."""
 
-    base_model: ExistingPath = Field(description="The model that the other was made from: a file or diffusers' folder.")
+    base_model: ExistingPath = Field(
+        description="The model that the fine-tuned one was made from: a file or a diffusers folder."
+    )
     extract_model: ExistingPath = Field(description="The fine-tuned model, in any layout.")
     filename: str | None = Field(None, min_length=1, description="Name of the file in the output folder.")
     output_path: UserPath | None = Field(None, description="Where to write the file instead.")
@@ -45,9 +47,9 @@ class RescaleConfig(ProcessConfig):
     """One entry of `config.process` in `job: mod`: writes a LoRA that has another strength at weight 1."""
 
     input_path: ExistingFile = Field(description="The LoRA file.")
-    output_path: UserPath = Field(description="The file to write; may be the same.")
-    current_weight: float = Field(1.0, description="The weight at which the LoRA is right now.")
-    target_weight: float = Field(1.0, description="The weight at which it shall be.")
+    output_path: UserPath = Field(description="The file to write; may be the input file.")
+    current_weight: float = Field(1.0, description="The weight at which the LoRA is used now.")
+    target_weight: float = Field(1.0, description="The weight at which the new file has the same effect.")
     scale_target: Annotated[Literal["up_down"], Spellings({})] = Field("up_down", description="What is scaled.")
 
     @model_validator(mode="after")

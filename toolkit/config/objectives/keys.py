@@ -39,8 +39,8 @@ def _as_list(value: Any) -> Any:
 
 _Target = Annotated[float, Field(gt=0)]
 _NO_MINIMUM = (
-    "the squared distance to the target minus that to the base model has no minimum: it falls without end along the "
-    "line from base to target. Train few steps, keep `max_grad_norm`, and watch the samples"
+    "the squared distance to the target minus that to the base model has no minimum: it falls without limit along the "
+    "line from base to target. Train for few steps, keep `max_grad_norm`, and watch the samples"
 )
 _LIKE_A_LARGER_LR = (
     "the gradient is multiplied by the scale and the loss by its square: with adam-like optimizers and clipping it "
@@ -57,7 +57,8 @@ class ObjectiveConfig(Section):
         "trigger word. Needs a trigger word and a network; two more passes per step, one of them with a gradient.",
     )
     diff_output_preservation_class: Annotated[str, _WITH_PRESERVATION, Shown(label="Class to preserve")] = Field(
-        "", description='What the trigger word is one of, such as "person". "": the caption without the trigger word.'
+        "",
+        description='Kind of thing that the trigger word is, such as "person". "": the caption without the trigger word.',
     )
     diff_output_preservation_multiplier: Annotated[
         float, _WITH_PRESERVATION, Shown(label="Weight of the class", level="expert")
@@ -70,13 +71,13 @@ class ObjectiveConfig(Section):
     blank_prompt_preservation_multiplier: Annotated[
         float, _with("blank_prompt_preservation"), Shown(label="Weight of the empty prompt", level="expert")
     ] = Field(1.0, gt=0, description="Weight of this term of the loss.")
-    inverted_mask_prior: Annotated[bool, Shown(label="Preserve what is outside of masks")] = Field(
+    inverted_mask_prior: Annotated[bool, Shown(label="Preserve what is outside masks")] = Field(
         False,
-        description="Outside of masks, learn to predict as the base model does. Needs masks and a network; one more "
+        description="Outside masks, learn to predict as the base model does. Needs masks and a network; one more "
         "pass per step.",
     )
     inverted_mask_prior_multiplier: Annotated[
-        float, _with("inverted_mask_prior"), Shown(label="Weight of what is outside of masks", level="expert")
+        float, _with("inverted_mask_prior"), Shown(label="Weight outside masks", level="expert")
     ] = Field(0.5, gt=0, description="Weight of this term of the loss.")
     do_prior_divergence: Annotated[
         bool, _says_when(_NO_MINIMUM, lambda context: context.value), Shown(label="Away from the base", level="expert")
@@ -127,7 +128,7 @@ class ObjectiveConfig(Section):
     max_loss: Annotated[float | None, Shown(label="Largest loss", level="expert")] = Field(
         None,
         gt=0,
-        description="A sample whose distance is above this counts this much, and teaches nothing. Unset: no limit.",
+        description="A sample's loss is limited to this; a sample above the limit has no gradient. Unset: no limit.",
     )
     do_differential_guidance: Annotated[
         bool, _says_when(_LIKE_A_LARGER_LR, lambda context: context.value), Shown(level="expert")

@@ -38,8 +38,8 @@ class EmaConfig(Section):
     )
     ema_warmup: Annotated[bool, _WITH_EMA, Shown(label="EMA warm-up", level="expert")] = Field(
         False,
-        description="Begin with a short average: after n steps no more than (1 + n) / (10 + n) of the old one is kept, "
-        "so that the start of the training is soon forgotten.",
+        description="Start with a short average: after n steps, at most (1 + n) / (10 + n) of the old average is "
+        "kept, so that the start of training is soon forgotten.",
     )
     save_raw: Annotated[Harmless[bool], _WITH_EMA, Shown(label="Save the raw weights too", level="expert")] = Field(
         False, description="Also write the weights without averaging, to files with `_raw` after the job's name."

@@ -32,7 +32,7 @@ class ScheduleConfig(Section):
     """The keys of `train` that say how the learning rate changes over the run."""
 
     lr_scheduler: Annotated[str, ChoiceOf(SCHEDULES), Shown(label="Learning rate schedule")] = Field(
-        "constant", description="Learning rate schedule after warm-up, in steps, whatever the accumulation."
+        "constant", description="Learning rate schedule after warm-up. Counted in steps, independent of accumulation."
     )
     lr_scheduler_params: Annotated[ScheduleParams, _PARAMS, Notice(_unused), Shown(label="Learning rate schedule")] = (
         Field(_PARAMS.default, validate_default=True, description="Settings of the schedule.")
@@ -40,9 +40,9 @@ class ScheduleConfig(Section):
     cooldown: Annotated[Harmless[float], Shown(label="Cool-down", level="expert")] = Field(
         0.0,
         ge=0,
-        description="The learning rate falls linearly to 0 over so much of the end of the run, from what the schedule "
-        "has then. Below 1: a share of `steps`; from 1: a number of steps. A finished or stopped run can be resumed "
-        "with it: add its steps to those done.",
+        description="The end of the run, over which the learning rate falls linearly from the schedule's value to 0. "
+        "Below 1: a share of `steps`; from 1 on: a number of steps. A finished or stopped run can be resumed with it: "
+        "add its steps to those done.",
     )
 
     def warmup_of(self, steps: int) -> int:

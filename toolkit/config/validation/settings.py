@@ -53,7 +53,7 @@ class ValidationConfig(Section):
 
     validation_items: Annotated[
         tuple[ValidationItem, ...], _asks("held_out", "overfit"), Shown(label="Validation images")
-    ] = Field((), description="Images that are not trained on, each with a prompt.")
+    ] = Field((), description="Held-out images, each with a prompt.")
     resolution: Annotated[
         int,
         OnlyWith("with `validation_items`", lambda context: bool(context.section.validation_items)),
@@ -65,30 +65,33 @@ class ValidationConfig(Section):
     validation_sigmas: Annotated[Sigmas, Shown(label="Noise levels", level="expert")] = Field(
         SIGMAS,
         min_length=1,
-        description="Noise levels that are scored: above 0, which is the image, up to 1, pure noise.",
+        description="Noise levels that are scored: above 0 (the clean image), up to 1 (pure noise).",
     )
     validation_split: Annotated[
         float, Setting(changes_training=True), _asks("held_out", "overfit"), Shown(label="Images held out of training")
     ] = Field(
         0.0,
         ge=0,
-        description="Images that are taken out of the datasets and only scored: a share of them, or, from 1, how many.",
+        description="Images that are held out of the datasets and only scored: a share of them or, from 1 on, a "
+        "number.",
     )
-    max_images: Annotated[int, Shown(label="Most images of each kind", unit="images")] = Field(
-        8, ge=1, description="How many held-out and how many training images are scored, at most. More take longer."
+    max_images: Annotated[int, Shown(label="Images of each kind, at most", unit="images")] = Field(
+        8,
+        ge=1,
+        description="Maximum number of held-out images, and of training images, that are scored. More take longer.",
     )
     questions: tuple[Annotated[Question, Spellings({})], ...] = Field(
         ("held_out", "overfit", "preservation"),
         min_length=1,
         description="What is measured. held_out: whether images that are not trained on get better. overfit: how much "
-        "better the training images get than others, which are the held-out ones, or else mirrored copies. "
-        "preservation: how far prompts without the trigger word move away from the base model.",
+        "better the training images get than held-out images or, without any, mirrored copies. preservation: how far "
+        "predictions for prompts without the trigger word move away from the base model's.",
     )
     preservation_prompts: Annotated[Prompts, _asks("preservation"), Shown(widget="prompts")] = Field(
         (), description="Prompts that should stay as they are. Unset: the captions without the trigger word."
     )
     early_stop_patience: Annotated[int, Shown(level="expert", unit="rounds")] = Field(
-        0, ge=0, description="End the training after so many rounds without a better figure. 0: never."
+        0, ge=0, description="Stop training after so many rounds without improvement. 0: never."
     )
 
     @model_validator(mode="after")
@@ -99,10 +102,10 @@ class ValidationConfig(Section):
             )
         for key in ("validation_sigmas", "questions", "preservation_prompts"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
-                raise ValueError(f"`{key}` lists something twice, which would only be scored twice: list it once")
+                raise ValueError(f"`{key}` has duplicate entries, which would be scored twice: list each once")
         if self.early_stop_patience and not self.scores_images:
             raise ValueError(
-                "`early_stop_patience` needs a figure that can get better: add `held_out` or `overfit` to `questions`"
+                "`early_stop_patience` needs a figure that can improve: add `held_out` or `overfit` to `questions`"
             )
         return self
 

@@ -50,7 +50,8 @@ def _of_dataset(
         if isinstance(info, ImageError):
             findings.problem(path, f"cannot be read: {info}. Repair or replace it")
         elif abs(info.width * height / (info.height * width) - 1) > _OTHER_SHAPE:
-            what = f"{info.width} x {info.height} is another shape than that of its image, {width} x {height}. Crop one"
+            size = f"{info.width} x {info.height}"
+            what = f"{size} has another aspect ratio than its image, {width} x {height}. Crop one of them"
             findings.problem(path, what)
         else:
             usable[image] = (path, info)

@@ -30,7 +30,7 @@ def without_sidecars(dataset: DatasetConfig, listing: Listing, findings: Finding
     names = {path.with_suffix("") for path in listing.images}
     masks = [path for path in listing.images if (own := image_of(path)) is not None and own in names]
     if masks and not dataset.has_sidecar_masks:
-        what = "named like a mask of another image, trained like any image; `mask_path` with this folder uses them"
+        what = "named like masks of other images, but trained as images; set `mask_path` to this folder to use them"
         findings.notice(dataset.folder_path, what, masks)
     elif masks:
         listing.images = [path for path in listing.images if path not in set(masks)]
@@ -72,13 +72,13 @@ def _matched(dataset: DatasetConfig, images: Sequence[Path], findings: Findings)
         folder = dataset.mask_path
 
         def lacking(image: Path) -> str:
-            return f"has no mask in {folder} ({looked_for(image)}). Add it: a white picture for all of the image"
+            return f"has no mask in {folder} ({looked_for(image)}). Add it: an all-white picture uses the whole image"
 
         return one_each(dataset, folder, images, findings, several="masks", lacking=lacking)[0]
     beside = sidecars(dataset)
     for image in images:
         if image.with_suffix("") not in beside:
-            what = f"has no mask beside it ({image.stem}.mask.png or {image.stem}-masklabel.png). Add it"
+            what = f"has no mask next to it ({image.stem}.mask.png or {image.stem}-masklabel.png). Add it"
             findings.problem(image, what)
     return {image: beside[image.with_suffix("")] for image in images if image.with_suffix("") in beside}
 
@@ -94,7 +94,7 @@ def _transparent(dataset: DatasetConfig, images: Sequence[Path], findings: Findi
     opaque = [path for path, info in infos.items() if isinstance(info, ImageInfo) and not info.is_transparent]
     if images and len(opaque) == len(images):
         what = (
-            "no image has transparency, so that `alpha_mask` would mask nothing. Save PNG or WebP images, or remove it"
+            "no image has transparency, so `alpha_mask` would mask nothing. Save them as PNG or WebP, or remove the key"
         )
         findings.problem(dataset.folder_path, what)
     findings.notice(dataset.folder_path, "without transparency, trained as a whole", opaque)
@@ -108,7 +108,7 @@ def _is_usable(path: Path, info: ImageInfo | ImageError, source: tuple[int, int]
     width, height = source
     if abs(info.width * height / (info.height * width) - 1) > _OTHER_SHAPE:
         what = (
-            f"{info.width} x {info.height} is another shape than that of its image, {width} x {height}. Make the mask "
+            f"{info.width} x {info.height} has another aspect ratio than its image, {width} x {height}. Make the mask "
             "from the image as it is"
         )
         findings.problem(path, what)
@@ -117,7 +117,7 @@ def _is_usable(path: Path, info: ImageInfo | ImageError, source: tuple[int, int]
 
 
 def _mask_file(dataset: DatasetConfig, path: Path, info: ImageInfo | ImageError) -> MaskFile:
-    assert isinstance(info, ImageInfo), "unreadable masks have been left out"
+    assert isinstance(info, ImageInfo), "unreadable masks have been skipped"
     return MaskFile(
         path,
         info.content_hash,
@@ -161,7 +161,7 @@ def _report_unused(
         if unused := [path.name for path in paths if path not in used]:
             names = ", ".join(unused[:NAMED_FILES]) + (", ..." if len(unused) > NAMED_FILES else "")
             count = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
-            findings.problem(folder, f"{count} to no image: {names}. Rename or remove what is not meant to be used")
+            findings.problem(folder, f"{count} without an image: {names}. Rename or remove files that are not to be used")
 
 
 def _with(example: Example, masks: Mapping[Path, MaskFile]) -> Example:

@@ -16,7 +16,7 @@ from toolkit.data.image_files import ImageInfo
 from toolkit.data.scan_result import NAMED_FILES, Findings
 from toolkit.data.sources.listing import Listing
 
-NO_SHORT = "no image has a short caption. Write them as `caption_short` beside `caption` in JSON"
+NO_SHORT = "no image has a short caption. Write them as `caption_short` next to `caption` in JSON"
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ def report_variants(
     texts = {text for picture in pictures for text in picture.variants or (picture.caption,)}
     possible = f"{most:,}" if most < 10**12 else "more than 10^12"
     what = (
-        f"a caption can be varied in up to {possible} ways; {dataset.caption_variants} of each are drawn and encoded "
-        f"before training, {len(texts)} texts for {len(pictures)} images (`caption_variants` changes that)"
+        f"a caption has up to {possible} ways; {dataset.caption_variants} of each are drawn and encoded before "
+        f"training, {len(texts)} texts for {len(pictures)} images (`caption_variants` changes that)"
     )
     findings.remark(dataset.folder_path, what)
 
@@ -177,7 +177,7 @@ def _refuse_bare(dataset: DatasetConfig, bare: Sequence[Path], findings: Finding
     findings.problem(
         dataset.folder_path,
         f"{count} no caption: {names}. Looked for {looked_for(bare[0], extension)}.{hint} Write captions, or set "
-        '`default_caption` ("" trains without words)' + ("" if dataset.is_reg else " or `trigger_word`"),
+        '`default_caption` ("" trains with empty captions)' + ("" if dataset.is_reg else " or `trigger_word`"),
     )
 
 

@@ -34,23 +34,24 @@ class Check:
 
 
 CHECKS: Mapping[str, Check] = {
-    "unreadable": Check("unreadable", "Repair it, or take it out: no training begins with it."),
+    "unreadable": Check("unreadable", "Repair it, or take it out: training does not start with it."),
     "reference missing": Check(
-        "no reference", "Add a file of its name there. Without one, only `allow_missing_control: true` trains it."
+        "no reference",
+        "Add a file with the same name there. Otherwise it can only be trained with `allow_missing_control: true`.",
     ),
-    "mask missing": Check("no mask", "Add one: a white picture for all of the image."),
-    "counterpart missing": Check("no counterpart", "Add a file of its name there: a slider learns from pairs."),
+    "mask missing": Check("no mask", "Add one: an all-white picture uses the whole image."),
+    "counterpart missing": Check("no counterpart", "Add a file with the same name there: a slider learns from pairs."),
     "tiny": Check("small", "Use a larger original: it is trained at its own size, which is far below `resolution`."),
     "cropped": Check("heavily cropped", "Crop it yourself, so that what matters stays in the picture."),
-    "copy": Check("copy", "Keep one of equal files: each copy is trained as often as any other picture."),
-    "alike": Check("nearly a copy", "Keep the best of pictures that look alike, unless they are meant to."),
-    "blurred": Check("blurred", "Leave it out, unless blur is what is taught."),
-    "dark": Check("very dark", "Brighten it, or leave it out."),
-    "bright": Check("nearly white", "Darken it, or leave it out."),
-    "flat": Check("without contrast", "Leave it out, unless it is meant to be one tone."),
+    "copy": Check("copy", "Keep only one: each copy is trained as often as any other picture."),
+    "alike": Check("nearly a copy", "Keep the best of the pictures that look alike, unless that is intended."),
+    "blurred": Check("blurred", "Remove it, unless the model is to learn blur."),
+    "dark": Check("very dark", "Brighten it, or remove it."),
+    "bright": Check("nearly white", "Darken it, or remove it."),
+    "flat": Check("without contrast", "Remove it, unless it is meant to have a single tone."),
     "caption missing": Check("no caption", "Write one: without it, the picture is learned for every prompt."),
-    "caption long": Check("long caption", "Shorten it: what is beyond the text encoder's limit is cut off."),
-    "caption shared": Check("caption of others too", "Say what is different about each picture."),
+    "caption long": Check("long caption", "Shorten it: text beyond the text encoder's limit is cut off."),
+    "caption shared": Check("caption shared with others", "Say what is different about each picture."),
     "trigger missing": Check("without the trigger word", "Add the word to the caption, or set `trigger_word`."),
 }
 
@@ -155,7 +156,7 @@ def _of_captions(captions: Mapping[Path, str], dataset: DatasetConfig, trigger_w
         if num_words > _LONG_WORDS:
             yield Finding(path, "caption long", f"{num_words} words")
         if counts[text] > 1:
-            yield Finding(path, "caption shared", f"{counts[text]} pictures have it")
+            yield Finding(path, "caption shared", f"{counts[text]} pictures have this caption")
         if trigger_word and trigger_word.lower() not in text.lower():
             yield Finding(path, "trigger missing")
 

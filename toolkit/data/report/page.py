@@ -44,7 +44,7 @@ def as_page(report: Report, datasets: Sequence[DatasetConfig], scan: Scan, *, nu
         num_thumbnails: largest number of thumbnails in a bucket.
     """
     body = [f"<h1>{len(scan.examples)} examples</h1>"]
-    body += _notes("What has to be put right", "bad", report.problems)
+    body += _notes("What must be fixed", "bad", report.problems)
     body += _notes("Worth knowing", "note", report.notices)
     for index, one in enumerate(report.datasets):
         examples = [example for example in scan.examples if example.dataset_index == index]
@@ -63,15 +63,15 @@ def _dataset(
         "images": str(one.num_images),
         "width": f"{spread(one.width)} px",
         "height": f"{spread(one.height)} px",
-        "with a caption": f"{one.num_captioned}, {one.num_texts} different ones",
-        "words in a caption": spread(one.words),
+        "with a caption": f"{one.num_captioned}, {one.num_texts} distinct",
+        "words per caption": spread(one.words),
         "kept by the crop": spread(one.kept, share=True),
     }
     yield _table(facts.items())
     if one.common:
-        yield "<h3>Most frequent parts of captions</h3>" + _table((part, str(count)) for part, count in one.common)
+        yield "<h3>Most frequent phrases in captions</h3>" + _table((part, str(count)) for part, count in one.common)
     if one.repeated:
-        yield "<h3>Captions of several images</h3>" + _table((text, str(count)) for text, count in one.repeated)
+        yield "<h3>Captions shared by several images</h3>" + _table((text, str(count)) for text, count in one.repeated)
     badges: dict[Path, list[str]] = {}
     for finding in one.findings:
         badges.setdefault(finding.path, []).append(_badge(finding))
@@ -81,7 +81,7 @@ def _dataset(
         yield "<h3>Look at these</h3>"
         yield _table((f"{CHECKS[kind].title}: {counts[kind]}", CHECKS[kind].advice) for kind in kinds)
     if one.everywhere:
-        yield "<h3>In most captions, so learned as if it were the trigger word</h3>"
+        yield "<h3>In most captions, so it is learned as if it were the trigger word</h3>"
         yield _table((part, str(count)) for part, count in one.everywhere)
     by_path = {example.path: example for example in reversed(examples)}
     for title, groups in (("Equal files", one.exact), ("Nearly equal images", one.near)):

@@ -14,7 +14,7 @@ _SHOWN = 10
 def as_text(report: Report) -> str:
     """The report for a terminal."""
     lines = [line for dataset in report.datasets for line in _dataset(dataset)]
-    lines += _listed("what has to be put right", report.problems)
+    lines += _listed("what must be fixed", report.problems)
     lines += _listed("worth knowing", report.notices)
     return "\n".join(lines)
 
@@ -24,11 +24,11 @@ def _dataset(one: DatasetReport) -> Iterator[str]:
     if not one.num_images:
         return
     yield f"  width {spread(one.width)} px, height {spread(one.height)} px"
-    yield f"  captions: {one.num_captioned} of {one.num_images} images, {one.num_texts} different ones"
+    yield f"  captions: {one.num_captioned} of {one.num_images} images, {one.num_texts} distinct"
     if one.num_texts:
-        yield f"  words in a caption: {spread(one.words)}"
+        yield f"  words per caption: {spread(one.words)}"
     if frequent := [f"{part} ({count})" for part, count in one.common[:_SHOWN] if count > 1]:
-        yield f"  most frequent parts: {', '.join(frequent)}"
+        yield f"  most frequent phrases: {', '.join(frequent)}"
     for text, count in one.repeated[:_SHOWN]:
         yield f'  {count} images have the caption "{text}"'
     yield f"  crops keep {spread(one.kept, share=True)} of an image"

@@ -87,7 +87,7 @@ def _split(examples: Sequence[Example], validation: ValidationConfig, seed: int,
     hashes = sorted({example.content_hash for example in examples if not example.is_reg})
     count = int(wanted) if wanted >= 1 else max(1, round(wanted * len(hashes)))
     if count >= len(hashes):
-        what = f"{wanted:g} takes {count} of {len(hashes)} images, so that nothing is left to train on. Lower it"
+        what = f"{wanted:g} takes {count} of {len(hashes)} images, which leaves none to train on. Lower it"
         findings.problem(f"{KEY}.validation_split", what)
         return set()
     return set(Draws(seed).python("validation split").sample(hashes, count))
@@ -147,7 +147,7 @@ def _report_trained(given: Sequence[tuple[str, Example]], trained: Sequence[Exam
             found.setdefault(where, []).append(f"{example.path} (as {twin})")
     for where, names in found.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        what = f"also trained on: {', '.join(names[:_NAMED])}{more}. Take the image out of one of the two"
+        what = f"also trained on: {', '.join(names[:_NAMED])}{more}. Remove the image from one of the two"
         findings.problem(where, what)
 
 

@@ -56,7 +56,7 @@ def convert(
                 raise
             why = f" (LoKrs written as LoRAs: {error})"
     if file_format == LYCORIS:
-        raise UserError(f"{path}: LoRAs have no names of their own in LyCORIS' files. Choose bfl, diffusers or kohya.")
+        raise UserError(f"{path}: LyCORIS files have no special names for LoRAs. Choose bfl, diffusers or kohya.")
     file = read_lora_file(path, arch=source.model.arch, without=without)
     write_updates(output, file, file.updates, file_format=file_format)
     return [f"{output}: {len(file.updates)} layers as {file_format}, read back and equal to {path}{why}"]
@@ -70,7 +70,7 @@ def _keep_kinds(
     own = {key: layer.roles[role] for where in loras for layer in (located[where],) for role, key in layer.keys.items()}
     updates = parse(own, source.metadata, model.locate_layer) if own else {}
     if updates and file_format == LYCORIS:
-        raise UserError(f"{source.path}: also has LoRAs, which have no names of their own in LyCORIS' files.")
+        raise UserError(f"{source.path}: also has LoRAs, for which LyCORIS files have no special names.")
     if updates:
         found |= model.write_lora({name: update.to(dtype) for name, update in updates.items()}, file_format)
     others = by_target({where: layer for where, layer in located.items() if where not in loras})

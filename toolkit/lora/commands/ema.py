@@ -69,7 +69,7 @@ def ema(folder: Path, output: Path, *, width: float, step: int | None = None) ->
         raise UserError(_too_few(folder, snapshots, wanted, found))
     config = last.bundle.manifest["config"]
     if config.get("adapter"):
-        raise UserError(f"{folder}: the run trained adapters, of which this tool makes no averages.")
+        raise UserError(f"{folder}: the run trained adapters, and this tool cannot average adapters.")
     metadata = _metadata(last.bundle) | {"average": json.dumps({"width": width, "step": wanted.step})}
     values = _Sum(snapshots, found)
     write = _write_network if config.get("network") else _write_transformer
@@ -105,7 +105,8 @@ class _Sum:
         """
         if missing := self.names - parameters.keys():
             raise UserError(
-                f"{source}: the run trained {sorted(missing)[0]}, which is not there. Is the model still the same?"
+                f"{source}: the run trained {sorted(missing)[0]}, which the model does not have. Is it still the same "
+                "model?"
             )
         with torch.no_grad():
             for name in self.names:
@@ -131,11 +132,11 @@ def _snapshots(folder: Path, step: int | None) -> tuple[list[Snapshot], Snapshot
         )
     steps = sorted({one.profile.step for one in found})
     if step is not None and step not in steps:
-        raise UserError(f"--step {step}: {folder} has no snapshots of this step, but of {', '.join(map(str, steps))}.")
+        raise UserError(f"--step {step}: {folder} has no snapshots of this step, only of {', '.join(map(str, steps))}.")
     chosen = [one for one in found if step is None or one.profile.step <= step]
     last = max(chosen, key=lambda one: one.profile.step)
     if last.profile.step == last.profile.since:
-        raise UserError(f"{folder}: its averages have begun at step {last.profile.since}, and hold no step yet.")
+        raise UserError(f"{folder}: its averages began at step {last.profile.since}, and do not include any step yet.")
     return [one for one in chosen if one.profile.step > one.profile.since], last
 
 
@@ -143,7 +144,7 @@ def _too_few(folder: Path, snapshots: list[Snapshot], wanted: Profile, found: Fi
     steps = sorted({one.profile.step for one in snapshots})
     return (
         f"--width {wanted.width:g}: cannot be made from the snapshots in {folder}, of steps "
-        f"{', '.join(map(str, steps))}: it would differ by {100 * found.error:.0f} % from what was asked for. Take a "
+        f"{', '.join(map(str, steps))}: it would differ by {100 * found.error:.0f} % from what was asked for. Choose a "
         f"width nearer to {' and '.join(map(str, SNAPSHOTS.values()))}. A run keeps more snapshots with a smaller "
         "save.save_every and save.max_step_saves_to_keep: 0."
     )
@@ -173,7 +174,10 @@ def _write_network(config: Mapping[str, Any], values: _Sum, output: Path, metada
     model = _model(config, dtype)
     targets = planned_targets(model, network)
     if not targets:
-        raise UserError(f"model.name_or_path: {model.model_config.name_or_path} is not here, and names the layers.")
+        raise UserError(
+            f"model.name_or_path: {model.model_config.name_or_path} is not on this machine, but its layer names are "
+            "needed."
+        )
     parts = {target.name: build_part(target, network, Draws(0)) for target in targets}
     parameters = {f"{target}.{name}": p for target, part in parts.items() for name, p in part.named_parameters()}
     values.copy_into(parameters, source=str(model.model_config.name_or_path))

@@ -88,7 +88,7 @@ def add_up(
     others = sorted({kind for source in sources for kind in source.changes.kinds() if not _is_plain(source)})
     if others and not goal.is_set:
         raise UserError(
-            f"The files contain {' and '.join(others)}, and the sum is written as a LoRA: say how good it has to be, "
+            f"The files contain {' and '.join(others)}, and the sum is written as a LoRA: give the required quality "
             "with --rank R or --energy SHARE (such as 0.99), or both. With --base MODEL, the files are added to the "
             "model without loss."
         )
@@ -131,7 +131,9 @@ def extract(
     for target in targets:
         places_of = [rows.find(LayerLocation(target)) for rows in (ours, theirs)]
         if not all(places_of):
-            raise UserError(f"{base if places_of[0] else tuned}: lacks the layer {target}: it is another model.")
+            raise UserError(
+                f"{base if places_of[0] else tuned}: lacks the layer {target}: it belongs to another model."
+            )
         new, old = one.layer(places_of[0]), other.layer(places_of[1])
         if new.shape != old.shape:
             raise UserError(f"{target}: has shape {list(new.shape)} and {list(old.shape)}: these are different models.")

@@ -50,9 +50,7 @@ def histograms(config: TrainingProcessConfig, *, num_bins: int = NUM_BINS) -> li
     """
     train, card = config.train, config.card
     if OBJECTIVES[train.objective].has_steps:
-        raise UserError(
-            f"`objective: {train.objective}` draws steps between two noise levels, of which there is no plot"
-        )
+        raise UserError(f"`objective: {train.objective}` draws steps between two noise levels, which cannot be plotted")
     divisor = 16 if card is None else card.divisor_px
     sizes = sorted({size for dataset in config.datasets for size in dataset.resolution})
     levels = NoiseLevels.from_config(train)

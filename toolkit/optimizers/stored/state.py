@@ -196,7 +196,7 @@ def _must_be_of(optimizer: torch.optim.Optimizer, weights: Mapping[int, Tensor],
     if any(groups) and len(groups) != len(optimizer.param_groups):
         raise UserError(
             "the optimizer's state was saved by a job that has other groups of weights (learning rates or weight decay "
-            "by pattern), and its step size is that of those groups. Undo that change, or give this job another name."
+            "by pattern), and its step size belongs to those groups. Undo that change, or give this job another name."
         )
 
 

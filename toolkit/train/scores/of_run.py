@@ -18,7 +18,7 @@ from toolkit.train.stages import Stages
 from toolkit.train.tasks.sampling import Sample
 from toolkit.train.tasks.task import Score
 
-_LABELS = {"similarity": "likeness to the training images", "prompt_match": "match with the prompt", "drift": "drift"}
+_LABELS = {"similarity": "similarity to the training images", "prompt_match": "prompt match", "drift": "drift"}
 
 
 def score_of(
@@ -77,7 +77,7 @@ class Scoring:
             self._is_warned = True
             self.stages.warn(
                 f"scores: {found.num_lost} samples without the trigger word have no picture of step 0 with the same "
-                "settings to compare with, so the drift leaves them out"
+                "settings to compare with, so they do not count in the drift"
             )
         figures = found.figures()
         if figures:

@@ -42,7 +42,7 @@ def describe_twin(config: TrainingProcessConfig) -> list[str]:
     if twin is None or card is None:
         return []
     how = sorted({f"{item.sample_steps} steps with guidance {item.guidance_scale:g}" for item in all_items(config)})
-    return [f"samples: drawn on {twin.name_or_path} with the network on it, in {', '.join(how)}"]
+    return [f"samples: drawn on {twin.name_or_path} with the network applied, in {', '.join(how)}"]
 
 
 def all_items(config: TrainingProcessConfig) -> tuple[SampleItem, ...]:

@@ -55,5 +55,5 @@ def _copy(trained: NetworkWeights, copy: NetworkWeights, *, source: str) -> None
     for (name, weight), (_, own) in zip(trained.named_parameters(), copy.named_parameters(), strict=True):
         if own.shape != weight.shape:
             shapes = " and ".join(" x ".join(map(str, one.shape)) for one in (own, weight))
-            raise UserError(f"sample.model: {source} has other layers than the model that is trained: {name}: {shapes}")
+            raise UserError(f"sample.model: {source} has other layers than the model being trained: {name}: {shapes}")
         own.data.copy_(weight.detach())

@@ -28,8 +28,8 @@ KINDS: Mapping[Kind, str] = {
 }
 """Each kind of subject, in words for the user."""
 _FLIPPED = (
-    "overfit: `flip_x` trains on the mirrored copies of the images, so that there is nothing to compare them with. Set "
-    "`validation_split`, or leave out `overfit`"
+    "overfit: `flip_x` trains on the mirrored copies of the images, so there is nothing to compare them with. Set "
+    "`validation_split`, or remove `overfit`"
 )
 
 
@@ -137,7 +137,7 @@ class Grid:
 
     def _time(self, rounds: int, pass_s: float | None) -> str:
         if pass_s is None:
-            return "; how long a round takes is told once the base model is scored"
+            return "; the time of a round is known once the base model has been scored"
         round_s = self.round_s(pass_s)
         return f"; a round takes {duration(round_s)} as measured here, all of them {duration(rounds * round_s)}"
 
@@ -179,12 +179,10 @@ def grid_problems(config: TrainingProcessConfig, scan: Scan, grid: Grid | None) 
         found.append(Problem("train.validation_config.questions", _FLIPPED))
     trigger = config.trigger_word
     if trigger and any(trigger in prompt for prompt in validation.preservation_prompts):
-        what = (
-            f'the trigger word "{trigger}" is in one of them, so that what is learned would have to stay. Leave it out'
-        )
+        what = f'the trigger word "{trigger}" is in one of them, so the model would be kept from learning it. Remove it'
         found.append(Problem("train.validation_config.preservation_prompts", what))
     if config.save.save_best and (grid is None or grid.unseen is None):
-        what = "there are no images by which a round could be the best: ask for `held_out` or `overfit`"
+        what = "there are no images to judge rounds by: ask for `held_out` or `overfit`"
         found.append(Problem("save.save_best", what))
     return found
 

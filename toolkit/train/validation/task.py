@@ -58,7 +58,9 @@ class ValidateTask:
         """See Task. Scores the base model, unless the bundle knows what it scored, and the round of this step."""
         self._is_warned = over_fit(self.history) is not None
         if self.history.is_other:
-            self.stages.warn("validation: its images, prompts or noise levels have changed, so its rounds begin anew")
+            self.stages.warn(
+                "validation: its images, prompts or noise levels have changed, so earlier rounds are discarded"
+            )
         with self.stages.progress.paused():
             is_complete = self._has_base(step, stop)
         if not is_complete:
@@ -86,7 +88,7 @@ class ValidateTask:
         history.restart(base, 0 if scorer.has_base else step)
         if history.base_step:
             self.stages.warn(
-                f"validation: what the model scored before step 1 is lost, so changes are since step {step}"
+                f"validation: the scores from before step 1 are lost, so changes are relative to step {step}"
             )
         return True
 
@@ -146,7 +148,7 @@ class ValidateTask:
         try:
             path = self.save_best(best.step, {"figure": figure, "step": best.step, **best.figure.as_json()})
         except DiskFull as error:
-            self.stages.warn(f"the best weights so far are not kept: {error}")
+            self.stages.warn(f"the best weights so far could not be saved: {error}")
             return
         self.stages.progress.message(f"best so far: {path}")
         self.stages.events.write("checkpoint", state="best", path=path.name, step=best.step)
@@ -169,13 +171,13 @@ def _over_fit_line(found: OverFit, kind: str) -> str:
     since = "before the first step" if found.since == 0 else f"at step {found.since}"
     return (
         f"over-fitting: {kind} were best {since}. Since then their error has changed by {found.worse.as_ratio()}, and "
-        f"relative to that of the training images by {found.opened.as_ratio()}. Stop here, use the weights from then, "
-        "or lower train.lr; more images help most"
+        f"relative to that of the training images by {found.opened.as_ratio()}. Stop here, use the weights of that "
+        "step, or lower train.lr; more images help most"
     )
 
 
 def _best_line(best: Best, kind: str) -> str:
-    alike = f"; steps {', '.join(map(str, best.alike))} cannot be told apart from it" if best.alike else ""
+    alike = f"; steps {', '.join(map(str, best.alike))} not significantly different from it" if best.alike else ""
     if best.step == 0:
         return f"validation: no round is better than the base model, by the error on {kind}{alike}"
     return f"validation: best at step {best.step}, by the error on {kind}: {best.figure.as_ratio()}{alike}"

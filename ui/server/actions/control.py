@@ -33,7 +33,7 @@ def ask(job: Job, command: Command) -> None:
     elif job.lost:
         raise Refusal(409, job.reason)
     else:
-        raise Refusal(409, "The run hasn't got far enough for this yet. Try again once it is training.")
+        raise Refusal(409, "The run isn't far enough along for this yet. Try again once it is training.")
 
 
 def end_at_once(job: Job, done: Callable[[], None] = lambda: None) -> None:

@@ -25,7 +25,7 @@ def see(registry: Registry, job: Job) -> None:
 def must_have_folder(job: Job) -> None:
     """Raises Refusal if what is written to the folder of a job would not end up in its folder."""
     if job.lost:
-        raise Refusal(409, f"Nothing of this job can be changed now. {job.reason}")
+        raise Refusal(409, f"This job can't be changed now. {job.reason}")
 
 
 def must_rest(registry: Registry, job: Job, what: str) -> None:

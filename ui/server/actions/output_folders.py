@@ -55,7 +55,7 @@ class OutputFolders:
         if path.name != JOB_FILE:
             folder = self.folder_of(text)
             if folder != job.folder:
-                what = f"Started from here, its output would go to {folder}. Start it where it was started before."
+                what = f"If started here, its output would go to {folder}. Start it from where it was started before."
                 raise Refusal(409, what)
         return text
 

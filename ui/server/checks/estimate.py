@@ -86,7 +86,7 @@ def _drawing(process: GenerateProcessConfig, facts: Mapping[str, Any], jobs: Ite
     if memory is not None and facts.get("pictures_left") and (pace := pace_of(process, jobs, _device(memory))):
         low, high = pace.range_s(int(facts["pictures_left"]))
         drawings = "1 drawing" if pace.num_runs == 1 else f"{pace.num_runs} drawings"
-        return Estimate(low_s=low, high_s=high, basis=f"based on {drawings} here, with loading")
+        return Estimate(low_s=low, high_s=high, basis=f"based on {drawings} here, including loading")
     if card is None or card.size is None or memory is None or not facts.get("pictures"):
         return None
     items = process.generate.items(process.trigger_word)

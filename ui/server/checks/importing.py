@@ -146,7 +146,7 @@ def _embedded(content: bytes) -> dict[str, Any]:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as image:
             if image.width * image.height > MOST_PIXELS:  # what follows the pixels is found by decoding them
-                raise Refusal(422, "The picture has too many pixels to be looked into.", "base64")
+                raise Refusal(422, "The picture has too many pixels to be read.", "base64")
             found: dict[str, Any] = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
             found |= read_info(image)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, Image.DecompressionBombError) as error:

@@ -66,7 +66,7 @@ class Planner:
             return _unknown("its check failed")
         if told is not None:
             return Planned(low_s=told.low_s, high_s=told.high_s, basis=told.basis)
-        return _unknown("no run like it has been made here" if found.facts["ok"] else "its check finds problems")
+        return _unknown("there has been no similar run here" if found.facts["ok"] else "its check finds problems")
 
 
 def _is_wanted(job: Job) -> bool:

@@ -232,7 +232,7 @@ class Album:
 
     def _read(self, path: Path) -> Caption:
         if path.is_symlink() and not self.roots.holds(path):
-            return Caption(trouble=f"{path.name} is a link that leads out of the folders this server may use.")
+            return Caption(trouble=f"{path.name} is a link to a place outside the folders this server may use.")
         try:
             text = read_caption(path)
         except CaptionError as error:

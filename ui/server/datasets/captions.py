@@ -121,7 +121,7 @@ def apply(album: Album, pictures: Sequence[Picture], request: BulkApply, journal
     with album.lock:
         changed, _ = changes_of(album, pictures, request)
         if _token(changed) != request.token:
-            raise Refusal(409, "Captions have changed since the preview. Look at it again.")
+            raise Refusal(409, "Captions have changed since the preview. Preview the change again.")
         if not changed:
             return BulkDone(num_changed=0, undo=journal.newest())
         for it in changed:
@@ -182,7 +182,7 @@ def _made(texts: Sequence[str], request: BulkRequest) -> list[str]:
     if request.action == "replace":
         return replaced(texts, request.find, request.text, is_regex=request.is_regex, has_case=request.has_case)
     if not request.text.strip():
-        raise Refusal(422, "Write the text that is added.", "text")
+        raise Refusal(422, "Enter the text to add.", "text")
     if request.action == "prefix":
         return [text if text.startswith(request.text) else request.text + text for text in texts]
     if request.action == "suffix":

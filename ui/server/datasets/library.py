@@ -118,7 +118,7 @@ class Library:
             raise Refusal(409, f"{folder} is one of the folders that this server was started with. Delete it by hand.")
         inner = [it.name for it in _inside(folder) if it.is_dir() and it.name not in {OWN, *SKIPPED_FOLDERS}]
         if inner:
-            what = f'{folder} holds other folders, such as "{inner[0]}". Move them away, or delete it by hand.'
+            what = f'{folder} contains other folders, such as "{inner[0]}". Move them away, or delete it by hand.'
             raise Refusal(409, what)
         with self.registry.lock:
             reader = next((job for job in self.registry.all() if job.is_live and _reads(job.shown_text, folder)), None)

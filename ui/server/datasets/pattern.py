@@ -32,7 +32,7 @@ def replaced(texts: Sequence[str], find: str, text: str, *, is_regex: bool, has_
         Refusal: the pattern is not one, or takes too long.
     """
     if not find:
-        raise Refusal(422, "Say what is to be replaced.", "find")
+        raise Refusal(422, "Enter the text to replace.", "find")
     flags = 0 if has_case else re.IGNORECASE
     if not is_regex:
         pattern = re.compile(re.escape(find), flags)
@@ -61,7 +61,7 @@ def _answer(question: str) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        what = f"The pattern takes longer than {_LONGEST_S:g} s. Avoid repeats within repeats, such as (a+)+."
+        what = f"The pattern takes longer than {_LONGEST_S:g} s. Avoid nested repeats, such as (a+)+."
         raise Refusal(422, what, "find") from None
     try:
         found: dict[str, Any] = json.loads(answer.stdout)

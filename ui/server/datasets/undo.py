@@ -66,7 +66,7 @@ class Journal:
         """
         newest = self.newest()
         if newest is None or newest.id != id_:
-            raise Refusal(409, "This change was taken back, or another one was made since. Reload the page.")
+            raise Refusal(409, "This change was already undone, or another one was made since. Reload the page.")
         found = self._read(self.folder / f"{id_}.json")
         assert found is not None, "it was just read"
         return [Former(**text) for text in found["texts"]]

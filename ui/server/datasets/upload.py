@@ -46,7 +46,7 @@ def arriving(own: Path, chunks: Iterator[bytes], *, extension: str, limit: int, 
     if length is not None and length > limit:
         raise _too_large(limit)
     if not _room.acquire(blocking=False):
-        raise Refusal(409, f"{_MOST_AT_ONCE} uploads are under way. Try again when one of them has ended.")
+        raise Refusal(409, f"{_MOST_AT_ONCE} uploads are in progress. Try again when one of them has finished.")
     try:
         incoming = own / "incoming"
         incoming.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def require_free(album: Album, names: list[str]) -> None:
             if taken is not None:
                 raise Refusal(409, twin_words(name, taken), "name")
         if album.num_names + len(names) > MOST_FILES:
-            raise Refusal(409, f"A dataset can hold {MOST_FILES:,} files at most. Begin another one.")
+            raise Refusal(409, f"A dataset can hold {MOST_FILES:,} files at most. Create another dataset.")
 
 
 def twin_words(name: str, taken: str) -> str:
@@ -175,7 +175,7 @@ def check_magic(first: bytes, extension: str) -> None:
     }
     kind = {".jpeg": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}.get(extension, extension)
     if not is_right[kind]:
-        what = f"The content is not what the name says ({extension}). Save it in that format, or correct its name."
+        what = f"The content doesn't match the file name ({extension}). Save it in that format, or correct its name."
         raise Refusal(422, what, "name")
 
 

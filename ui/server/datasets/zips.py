@@ -74,13 +74,13 @@ def unzip(album: Album, own: Path, chunks: Iterator[bytes], length: int | None) 
 def _entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
     try:
         if _list_bytes(file) > _LARGEST_LIST:
-            raise Refusal(413, f"The zip file holds too many files; {MOST_FILES:,} at most. Divide it.")
+            raise Refusal(413, f"The zip file contains too many files; {MOST_FILES:,} at most. Split it.")
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, struct.error, OSError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
         raise Refusal(422, f"The file cannot be read as a zip file: {clean(str(error))}.") from error
     if len(entries) > MOST_FILES:
-        raise Refusal(413, f"The zip file holds {len(entries):,} files; {MOST_FILES:,} at most. Divide it.")
+        raise Refusal(413, f"The zip file contains {len(entries):,} files; {MOST_FILES:,} at most. Split it.")
     return entries
 
 
@@ -92,7 +92,7 @@ def _list_bytes(file: BinaryIO) -> int:
     tail = file.read()
     place = tail.rfind(b"PK\x05\x06")
     if place < 0 or len(tail) - place < 22:
-        raise zipfile.BadZipFile("it has no list of its files, as if its end were missing")
+        raise zipfile.BadZipFile("its list of files is missing, so it is probably cut short")
     found = int(struct.unpack_from("<L", tail, place + 12)[0])
     if place >= 20 and tail[place - 20 : place - 16] == b"PK\x06\x07":
         offset = int(struct.unpack_from("<Q", tail, place - 12)[0])
@@ -117,13 +117,13 @@ def _wanted(entries: list[zipfile.ZipInfo]) -> tuple[dict[str, zipfile.ZipInfo],
         shown = clean(entry.filename[:100])
         path = PurePosixPath(entry.filename)
         if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(entry.filename):
-            raise Refusal(422, f'The zip file names a place outside: "{shown}". Nothing was added.')
+            raise Refusal(422, f'The zip file contains a path that leads outside it: "{shown}". Nothing was added.')
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise Refusal(422, f'The zip file holds a link: "{shown}". Put the file itself into it.')
+            raise Refusal(422, f'The zip file contains a link: "{shown}". Put the file itself into it.')
         if entry.is_dir():
             continue
         if entry.flag_bits & 1:
-            raise Refusal(422, "The zip file is encrypted. Unpack it, and send its files.")
+            raise Refusal(422, "The zip file is encrypted. Unpack it and upload its files.")
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
         extension = extension_of(path.name)
         if hidden or (extension not in IMAGE_EXTENSIONS and extension != CAPTION_EXTENSION):
@@ -149,7 +149,7 @@ def _wanted(entries: list[zipfile.ZipInfo]) -> tuple[dict[str, zipfile.ZipInfo],
         wanted[name] = entry
     _refuse_if(problems)
     if not wanted:
-        raise Refusal(422, "The zip file holds no pictures and no captions.")
+        raise Refusal(422, "The zip file contains no pictures or captions.")
     return wanted, skipped
 
 
@@ -158,7 +158,7 @@ def _require_names(album: Album, wanted: dict[str, zipfile.ZipInfo]) -> None:
         found = [(name, album.twin(name)) for name in wanted]
         _refuse_if([twin_words(name, taken) for name, taken in found if taken is not None])
         if album.num_names + len(wanted) > MOST_FILES:
-            raise Refusal(409, f"A dataset can hold {MOST_FILES:,} files at most. Begin another one.")
+            raise Refusal(409, f"A dataset can hold {MOST_FILES:,} files at most. Create another dataset.")
 
 
 def _extract(file: BinaryIO, wanted: dict[str, zipfile.ZipInfo], folder: Path) -> None:

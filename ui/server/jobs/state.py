@@ -232,7 +232,7 @@ def _ended(run: Run, summary: Summary) -> tuple[JobState, str]:
     if summary.stage[0] == _DRAW and run.status == "done":
         return "done", f"Finished at {when}."
     if summary.stage[0] == _DRAW and run.status == "interrupted":
-        return "interrupted", f"Stopped at {when}. What was drawn is kept; started again, it draws the rest."
+        return "interrupted", f"Stopped at {when}. What was drawn is kept; start it again to draw the rest."
     if run.status == "done":
         return "done", f"Finished at {when} after {max(summary.step, summary.total_steps):,} steps."
     if run.status == "failed":

@@ -52,7 +52,7 @@ def notice_of_held(job: Job, held_s: float) -> Notice:
         occasion="needs",
         job_id=job.id,
         title=line_of(f"{name_of(job)}: held back for {round(held_s / 60)} minutes"),
-        text=line_of(f"{job.waits} It starts by itself once there is room; those behind it wait too."),
+        text=line_of(f"{job.waits} It starts by itself once there is room; the jobs behind it wait too."),
         time=time.time(),
     )
 
@@ -64,7 +64,9 @@ def notice_of_disk(disk: DiskInfo) -> Notice:
         occasion="needs",
         job_id=None,
         title=f"Disk nearly full: {gigabytes(disk.free_bytes)} GB free",
-        text=line_of(f"A job runs, and {disk.root} has {gigabytes(disk.free_bytes)} GB left. Free up some space."),
+        text=line_of(
+            f"A job is running, and {disk.root} has {gigabytes(disk.free_bytes)} GB left. Free up some space."
+        ),
         time=time.time(),
     )
 

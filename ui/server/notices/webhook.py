@@ -76,7 +76,7 @@ def wrong_with(url: str) -> str | None:
     if not host or port == 0:
         return "The address names no host. It looks like https://ntfy.sh/my-topic."
     if parts.fragment:
-        return "The part after # is sent to nobody. Leave it out."
+        return "The part after # is never sent. Remove it."
     return None
 
 
@@ -141,7 +141,7 @@ class _Call:
         if 200 <= status < 300:
             return Reply(True, False, said)
         if 300 <= status < 400:
-            said += " It names another address, and redirects are not followed: enter that one."
+            said += " It redirects to another address, and redirects are not followed: enter that address."
         return Reply(False, status == 429 or status >= 500, said)
 
     def _without_secrets(self, text: str) -> str:
@@ -163,7 +163,7 @@ def _login(url: SplitResult) -> dict[str, str]:
 
 def _explained(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
-        return "There is no host of that name, or no network."
+        return "There is no host of that name, or no network connection."
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"Its certificate is not valid: {error.verify_message}."
     if isinstance(error, ssl.SSLError):
@@ -172,7 +172,7 @@ def _explained(error: Exception) -> str:
         return f"There was no answer within {TIMEOUT_S:g} seconds."
     if isinstance(error, OSError) and error.strerror:
         return f"It could not be reached: {error.strerror}."
-    return "What answered is not a web server, or it broke off."
+    return "The other side is not a web server, or the connection was lost."
 
 
 def _json(notice: Notice) -> _Sent:

@@ -125,7 +125,9 @@ def write_captions(here: Here, id: Id, body: CaptionEdits) -> Captions | JSONRes
     if not found.conflicts:
         return Captions(captions=found.captions)
     problems = [
-        Problem(severity="error", where=it.name, what=f"The caption of {it.name} was changed elsewhere meanwhile.")
+        Problem(
+            severity="error", where=it.name, what=f"The caption of {it.name} was changed elsewhere in the meantime."
+        )
         for it in found.conflicts
     ]
     return JSONResponse(Conflicts(problems=problems, conflicts=found.conflicts).model_dump(), 409)
@@ -181,7 +183,7 @@ def _chunks(request: Request) -> Iterator[bytes]:
         try:
             chunk = anyio.from_thread.run(following)
         except ClientDisconnect:
-            raise Refusal(422, "The upload was broken off.") from None
+            raise Refusal(422, "The upload was interrupted.") from None
         if chunk is None:
             return
         if chunk:

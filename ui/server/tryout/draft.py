@@ -71,7 +71,7 @@ def draft_of(request: TryoutRequest, job: Job | None, folder: Path, actions: Act
     if not request.loras and not request.has_base:
         problems.append(_problem("loras", "Choose a LoRA, or draw without one."))
     if num > MOST_PICTURES:
-        problems.append(_problem("", f"These are {num:,} pictures; at most {MOST_PICTURES:,} are drawn in one job."))
+        problems.append(_problem("", f"This makes {num:,} pictures; at most {MOST_PICTURES:,} are drawn in one job."))
     entry = {key: value for key, value in process.items() if key not in ("loras", "checkpoints", "output_folder")}
     entry |= {"training_folder": str(folder), "sheet": "grid"}
     entry |= {"checkpoints": files, "strengths": [0.0] * request.has_base + strengths}
@@ -87,7 +87,7 @@ def _process(job: Job | None, arch: str | None) -> dict[str, Any]:
         try:
             process = process_of_run(str(job.folder), has_loras=True)[1]
             if process.get("adapter"):
-                raise UserError("The run trains adapters: draw with them by `run.py --sample`.")
+                raise UserError("The run trains adapters: to draw with them, use `run.py --sample`.")
             return process
         except UserError as error:
             raise Refusal(422, str(error).removeprefix(f"--sample {job.folder}: "), "run") from error

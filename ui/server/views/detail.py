@@ -91,7 +91,7 @@ def _remedy(job: Job, *, can_resume: bool) -> str:
     if job.state == "unresponsive":
         return "If the machine is busy, wait. Otherwise force the job to stop; you can start it again afterwards."
     if job.lost:
-        back = "move it back to where it was, and the run goes on as if nothing had happened"
+        back = "move it back to where it was, and the run continues as if nothing had happened"
         return f"If the folder still exists, {back}. Otherwise stop the process: what it trains cannot be saved."
     step = _resume_step(job) if can_resume else None
     if step is not None:

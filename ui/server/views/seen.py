@@ -77,7 +77,7 @@ class SeenSteps:
         if path is None:
             raise Refusal(404, "The run does not train on this picture.", "picture")
         if last * exposure.batches_per_step > _MOST_WALKED:
-            raise Refusal(409, "The run has too many steps to list those of a picture.", "picture")
+            raise Refusal(409, "The run has too many steps to list those that used a picture.", "picture")
         return exposure.steps(path, until=last)
 
     def _file(self, path: Path) -> str | None:
@@ -90,7 +90,7 @@ class SeenSteps:
     def _of(self, job: Job) -> _Known:
         file = job.folder / CONFIG_FILE
         if not file.is_file():
-            raise Refusal(409, "The run has not begun: it has no settings yet.")
+            raise Refusal(409, "The run has not started: it has no settings yet.")
         key = (job.id, stamp(file), len(job.runs), job.summary.saved)
         if key not in self._known:
             self._known[key] = self._work_out(job, file)
@@ -103,7 +103,7 @@ class SeenSteps:
         try:
             config = load_job(file).config.process[0]
             if not isinstance(config, TrainingProcessConfig) or config.card is None:
-                raise Refusal(409, "This job trains nothing.")
+                raise Refusal(409, "This job doesn't train.")
             scan = scan_job(config, config.card)
         except UserError as error:
             raise Refusal(409, from_error(error)) from error

@@ -92,9 +92,9 @@ def test_every_key_is_known() -> None:
         ({"train_image_encoder": True}, "vision encoders stay frozen"),
         ({"train_only_image_encoder": True}, "vision encoders stay frozen"),
         ({"train_only_image_encoder_positional_embedding": True}, "vision encoders stay frozen"),
-        ({"train_scaler": True}, "adds nothing to what its values can learn"),
+        ({"train_scaler": True}, "adds nothing that its value weights"),
         ({"conv_pooling": True}, "set `num_tokens`"),
-        ({"sparse_autoencoder_dim": 64}, "read its features as they are"),
+        ({"sparse_autoencoder_dim": 64}, "reads the features directly"),
         ({"quad_image": True}, "not in four quarters"),
         ({"image_encoder_arch": "pixtral"}, "not supported yet"),
     ],
@@ -136,7 +136,7 @@ def test_several_images_for_samples_may_stand_in_one_text(tmp_path: Path, proces
 def test_a_rate_of_its_own_is_refused(process: Tree, problems: Problems) -> None:
     process["adapter"] = view_adapter()
     process["train"]["adapter_lr"] = 1e-3
-    assert "learn with the one rate" in problems()["train.adapter_lr"]
+    assert "use the same learning rate" in problems()["train.adapter_lr"]
 
 
 @pytest.mark.parametrize("name", REFUSED_TYPES)

@@ -260,4 +260,4 @@ def test_samples_on_other_weights_are_drawn_as_suits_those(
     assert twin is not None and twin.name_or_path == drawn_on
     assert not config.embeds_text, "the other weights have a first layer for text of their own"
     (line,) = describe_twin(config)
-    assert line.startswith(f"samples: drawn on {drawn_on} with the network on it, in {how[0]} steps")
+    assert line.startswith(f"samples: drawn on {drawn_on} with the network applied, in {how[0]} steps")

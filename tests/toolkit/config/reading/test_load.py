@@ -206,7 +206,7 @@ def test_files_that_a_job_names_must_be_there(process: Tree, problems: Problems,
 
 def test_bounds_that_concern_two_keys_are_checked(process: Tree, problems: Problems) -> None:
     process["train"] |= {"min_denoising_steps": 500, "max_denoising_steps": 100}
-    assert "no noise level is left" in problems()["train"]
+    assert "leaves no noise level" in problems()["train"]
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:1"])

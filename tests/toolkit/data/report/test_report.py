@@ -51,7 +51,7 @@ def test_a_report_says_what_is_in_a_folder(pictures: Path, capsys: pytest.Captur
     before = sorted(path.name for path in pictures.iterdir())
     assert main(["report", str(pictures), "--html", str(page), "--json", str(data)]) == 0
     text = capsys.readouterr().out
-    assert f"{pictures}: 16 images" in text and "captions: 16 of 16 images, 15 different ones" in text
+    assert f"{pictures}: 16 images" in text and "captions: 16 of 16 images, 15 distinct" in text
     assert '2 images have the caption "picture, number 1"' in text
     (found,) = json.loads(data.read_text())["datasets"]
     assert [[Path(path).name for path in group] for group in found["exact"]] == [["00 again.png", "00.png"]]

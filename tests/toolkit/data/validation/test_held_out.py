@@ -167,18 +167,18 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "twice": (_with(validation_sigmas=[0.5, 0.5]), "validation_config", "twice"),
     "unknown question": (_with(questions=["overfitting"]), "questions", "overfit"),
     "nothing held out": (_with(questions=["held_out"]), "questions", "there are no held-out images"),
-    "nothing left": (_with(validation_split=0.99), "validation_split", "nothing is left to train on"),
+    "nothing left": (_with(validation_split=0.99), "validation_split", "leaves none to train on"),
     "half an image": (_with(validation_split=2.5), "validation_config", "neither a share below 1 nor a whole number"),
     "mirrored copies are trained on": (_flipped, "questions", "flip_x"),
-    "only validation": (_only_validation, "", "nothing is left to train on"),
+    "only validation": (_only_validation, "", "leaves none to train on"),
     "regularisation": (_regularisation, "datasets[1]", "`is_reg` does not apply"),
     "another objective": (_slider, "train.validation_config", "learns a mean velocity"),
-    "best of nothing": (_best_of_nothing, "save.save_best", "could be the best"),
-    "trigger word": (_with(preservation_prompts=["a zorbo"]), "preservation_prompts", "would have to stay"),
+    "best of nothing": (_best_of_nothing, "save.save_best", "to judge rounds by"),
+    "trigger word": (_with(preservation_prompts=["a zorbo"]), "preservation_prompts", "kept from learning it"),
     "patience without a figure": (
         _with(questions=["preservation"], early_stop_patience=2),
         "validation_config",
-        "needs a figure that can get better",
+        "needs a figure that can improve",
     ),
 }
 

@@ -168,7 +168,7 @@ def test_an_encoder_that_cannot_score_is_refused_at_the_check(tmp_path: Path, mo
     (tmp_path / "bert" / "model.safetensors").write_bytes(b"")
     sample = {"prompts": ["a cat"], "score_with": str(tmp_path / "bert")}
     problems = problems_of(tmp_path, sample=sample, train={"disable_sampling": False})
-    assert any("sample.score_with" in each and "not a vision encoder" in each for each in problems)
+    assert any("sample.score_with" in each and "not a supported vision encoder" in each for each in problems)
 
 
 def test_the_memory_plan_has_the_larger_side_of_the_encoder_beside_the_model(siglip: Path, tmp_path: Path) -> None:

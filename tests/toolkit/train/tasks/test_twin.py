@@ -130,7 +130,7 @@ def test_weights_with_other_layers_are_named_by_the_check(tmp_path: Path) -> Non
     ("sections", "message"),
     [
         ({"sample": {"model": "distilled"}}, "sample.model: FLUX.2 tiny (demo) has no twin `distilled`"),
-        ({"sample": {"model": str(TINY)}}, f"sample.model: {TINY} is what is trained"),
+        ({"sample": {"model": str(TINY)}}, f"sample.model: {TINY} is the model being trained"),
         (
             {"sample": {"model": "nowhere"}},
             '"nowhere" is neither an existing path nor a hub id such as owner/name, nor',

@@ -181,7 +181,7 @@ def test_changed_images_start_a_new_history(tmp_path: Path) -> None:
     replace(RUNS["lora"], grid=other).run(tmp_path)
     assert [one["step"] for one in _history(tmp_path)["rounds"]] == [4, 6]
     assert _history(tmp_path)["base_step"] == 0
-    assert any("its rounds begin anew" in text for text in texts(tmp_path))
+    assert any("earlier rounds are discarded" in text for text in texts(tmp_path))
 
 
 @pytest.mark.parametrize("loses", ["scores", "tracks"])
@@ -193,5 +193,5 @@ def test_a_full_fine_tune_whose_base_is_lost_says_so(loses: str, tmp_path: Path)
         RUNS["full"].run(tmp_path)
     else:
         replace(RUNS["full"], grid=replace(GRID, sigmas=(0.5,))).run(tmp_path)
-    assert any("changes are since step 4" in text for text in texts(tmp_path))
+    assert any("changes are relative to step 4" in text for text in texts(tmp_path))
     assert [one["step"] for one in _history(tmp_path)["rounds"]] == [4, 6]
