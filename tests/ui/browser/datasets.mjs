@@ -72,7 +72,7 @@ async function write() {
   assert.equal(onDisk("4.txt"), "a fourth picture");
   writeFileSync(join(made, "4.txt"), "theirs");
   await caption("4.png").fill("mine");
-  await page.getByText("Changed elsewhere meanwhile.").waitFor();
+  await page.getByText("Changed elsewhere in the meantime.").waitFor();
   assert.equal(onDisk("4.txt"), "theirs");
   await inspect(page, "dataset-conflict", notes);
   await button("Keep mine").click();
@@ -101,8 +101,8 @@ async function editMany() {
 async function callDoctor() {
   const doctor = page.getByRole("region", { name: "Doctor" });
   await doctor.getByLabel("Trigger word").fill("zrb");
-  await button("Look it over").click();
-  await doctor.getByText(/^Looked over/).waitFor({ timeout: 120_000 });
+  await button("Check the dataset").click();
+  await doctor.getByText(/^Checked /).waitFor({ timeout: 120_000 });
   await doctor.getByText("without the trigger word").waitFor();
   await inspect(page, "dataset-doctor", notes);
   await doctor.getByRole("button", { name: /no caption/ }).click();
@@ -122,8 +122,8 @@ async function callDoctor() {
 async function askModel() {
   await server.ask("PUT", "/api/settings", { training_folder: join(folder, "output") });
   await server.ask("PUT", "/api/queue", { order: {}, is_paused: true });
-  await button("Caption by a model…").click();
-  const dialog = page.getByRole("dialog", { name: "Caption by a model" });
+  await button("Caption with a model…").click();
+  const dialog = page.getByRole("dialog", { name: "Caption with a model" });
   await dialog.getByLabel("Model").fill(made);
   await dialog.getByText("has no config.json").waitFor();
   assert.equal(await dialog.getByLabel("Model").getAttribute("aria-invalid"), "true");

@@ -45,7 +45,7 @@ function recordNotices() {
 async function setUp(page) {
   const form = page.getByRole("form", { name: "Webhook" });
   assert.equal(await form.getByRole("button", { name: "Send a test" }).isDisabled(), true);
-  await page.getByLabel("Notifications of this browser").check();
+  await page.getByLabel("Notifications in this browser").check();
   await form.getByRole("combobox", { name: "Webhook" }).selectOption("json");
   await form.getByLabel("Webhook address").fill("gopher://x");
   await form.getByRole("button", { name: "Send a test" }).click();

@@ -161,7 +161,7 @@ def _report_unused(
         if unused := [path.name for path in paths if path not in used]:
             names = ", ".join(unused[:NAMED_FILES]) + (", ..." if len(unused) > NAMED_FILES else "")
             count = "1 mask belongs" if len(unused) == 1 else f"{len(unused)} masks belong"
-            findings.problem(folder, f"{count} without an image: {names}. Rename or remove files that are not to be used")
+            findings.problem(folder, f"{count} to no image: {names}. Rename or remove files that are not to be used")
 
 
 def _with(example: Example, masks: Mapping[Path, MaskFile]) -> Example:

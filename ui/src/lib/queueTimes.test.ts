@@ -38,7 +38,7 @@ it("says why nothing can be said, and of whom", () => {
   const because = { unknown: "how long a takes is not known, because its check finds problems" };
   expect(times(jobs)).toEqual({ a: { low: 0, high: 0 }, b: because, c: because });
   expect(times([waiting("a", 1, 5, { is_held: true }), waiting("b", 2, 5)])).toEqual({ a: { unknown: "" }, b: { unknown: "a waits for memory" } });
-  expect(times([running(0, null), waiting("a", 1, 5)])["a"]).toHaveProperty("unknown", "how long run-0 takes is not worked out yet");
+  expect(times([running(0, null), waiting("a", 1, 5)])["a"]).toHaveProperty("unknown", "how long run-0 takes has not been estimated yet");
 });
 
 it("says it in words", () => {

@@ -53,7 +53,7 @@ function restOf(job: JobRow): StartTime {
 
 function after(start: StartTime, { name, planned }: JobRow): StartTime {
   if ("unknown" in start) return start;
-  if (!planned) return { unknown: `how long ${name} takes is not worked out yet` };
+  if (!planned) return { unknown: `how long ${name} takes has not been estimated yet` };
   if (planned.low_s == null || planned.high_s == null) return { unknown: `how long ${name} takes is not known, because ${planned.basis}` };
   return { low: start.low + planned.low_s, high: start.high + planned.high_s };
 }

@@ -170,7 +170,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "nothing left": (_with(validation_split=0.99), "validation_split", "leaves none to train on"),
     "half an image": (_with(validation_split=2.5), "validation_config", "neither a share below 1 nor a whole number"),
     "mirrored copies are trained on": (_flipped, "questions", "flip_x"),
-    "only validation": (_only_validation, "", "leaves none to train on"),
+    "only validation": (_only_validation, "", "there is nothing to train on"),
     "regularisation": (_regularisation, "datasets[1]", "`is_reg` does not apply"),
     "another objective": (_slider, "train.validation_config", "learns a mean velocity"),
     "best of nothing": (_best_of_nothing, "save.save_best", "to judge rounds by"),

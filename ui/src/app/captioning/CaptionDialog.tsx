@@ -37,16 +37,16 @@ export function CaptionDialog({ dataset, trigger, onClose }: Props) {
     if (isReady) submit.start(yaml);
   };
   return (
-    <Dialog title="Caption by a model" onClose={onClose} wide>
+    <Dialog title="Caption with a model" onClose={onClose} wide>
       <form className="caption-form" onSubmit={start}>
         <TextField label="Model" help="Folder of a model that describes pictures, as transformers stores it (Qwen3-VL, SmolVLM, LLaVA, BLIP, …), or its id on the hub." value={model} problems={at("model")} onChange={setModel} />
         <Segmented label="Pictures" options={{ missing: `Without a caption: ${missing}`, all: `All ${dataset.num_pictures}` }} value={pictures} onChange={setPictures} />
         {at("pictures").length > 0 && <ProblemList problems={at("pictures").map((problem) => ({ ...problem, where: "" }))} />}
-        <TextField label="Instruction" help="What the model is asked. Empty: a plain description in one or two sentences." rows={3} value={instruction} problems={at("instruction")} onChange={setInstruction} />
-        <TextField label="Put before each caption" help="Such as a trigger word. Write the space or comma too." value={prefix} problems={at("prefix")} onChange={setPrefix} />
+        <TextField label="Instruction" help="Instruction for the model. If empty, it is asked for a plain description in one or two sentences." rows={3} value={instruction} problems={at("instruction")} onChange={setInstruction} />
+        <TextField label="Put before each caption" help="Such as a trigger word. Include the space or comma." value={prefix} problems={at("prefix")} onChange={setPrefix} />
         {elsewhere.length > 0 && <ProblemList problems={elsewhere} />}
         <p className="hint" role="status">
-          {!request ? "Name a model." : isOld ? "Checking…" : isReady ? `Ready. ${count(pictures === "all" ? dataset.num_pictures : missing, "picture")} at most; no caption is written before you have accepted it.` : ""}
+          {!request ? "Enter a model." : isOld ? "Checking…" : isReady ? `Ready. ${count(pictures === "all" ? dataset.num_pictures : missing, "picture")} at most; no caption is written until you accept it.` : ""}
         </p>
         <div className="row-end">
           <Button onClick={onClose}>Cancel</Button>

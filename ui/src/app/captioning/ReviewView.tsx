@@ -20,7 +20,7 @@ export function ReviewView({ job }: { job: JobDetail }) {
   if (!data.num_made)
     return (
       <Empty title="No captions are proposed yet.">
-        <p>{isLive(job.state) || job.queue_position != null ? "They appear here one after another." : "Start the job to have some."}</p>
+        <p>{isLive(job.state) || job.queue_position != null ? "They appear here one after another." : "Start the job to get some."}</p>
       </Empty>
     );
   return <Review id={job.id} found={data} />;
@@ -74,7 +74,7 @@ function Review({ id, found }: { id: string; found: Proposals }) {
         </ul>
       ) : (
         <Empty title="No proposals are open.">
-          <p>{dataset ? "Captions can be edited further on the page of the dataset." : `${folder} no longer exists, or holds no pictures.`}</p>
+          <p>{dataset ? "Captions can be edited further on the page of the dataset." : `${folder} no longer exists or contains no pictures.`}</p>
         </Empty>
       )}
     </section>
@@ -82,6 +82,6 @@ function Review({ id, found }: { id: string; found: Proposals }) {
 }
 
 function wordsOf({ num_written, kept }: Decided): string {
-  const changed = kept.length ? ` ${count(kept.length, "caption")} changed meanwhile, and kept.` : "";
+  const changed = kept.length ? ` ${count(kept.length, "caption")} changed in the meantime and kept.` : "";
   return `${count(num_written, "caption")} written.${changed}`;
 }

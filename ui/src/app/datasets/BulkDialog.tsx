@@ -111,9 +111,9 @@ function useSettled(value: string): string {
 
 const HINTS: Record<Action, string> = {
   replace: "Leave it empty to delete what is found. With a regular expression, \\1 is its first group.",
-  prefix: "Goes before every caption that does not begin with it. Write the space or comma too.",
-  suffix: "Goes behind every caption that does not end with it. Write the space or comma too.",
-  trigger: "Goes first, with a comma, where a caption does not have the word yet.",
+  prefix: "Added before every caption that doesn’t begin with it. Include the space or comma.",
+  suffix: "Added after every caption that doesn’t end with it. Include the space or comma.",
+  trigger: "Added first, with a comma, to captions that don’t contain the word yet.",
 };
 
 function Preview({ preview, error }: { preview: BulkPreview | undefined; error: unknown }) {
@@ -123,7 +123,7 @@ function Preview({ preview, error }: { preview: BulkPreview | undefined; error: 
         {errorText(error)}
       </p>
     );
-  if (!preview) return <p className="hint">What it would change is shown here first.</p>;
+  if (!preview) return <p className="hint">You can preview the changes here.</p>;
   const rest = preview.num_changed - preview.changes.length;
   return (
     <section aria-label="Preview">

@@ -15,7 +15,7 @@ export function CaptionField({ picture, saver }: { picture: PictureRow; saver: C
     return (
       <div className="caption-conflict" role="alert">
         <p>
-          <strong>Changed elsewhere meanwhile.</strong> Theirs: <q>{draft.theirs?.theirs || "no caption"}</q>
+          <strong>Changed elsewhere in the meantime.</strong> Theirs: <q>{draft.theirs?.theirs || "no caption"}</q>
         </p>
         <p>
           Yours: <q>{draft.text || "no caption"}</q>

@@ -58,7 +58,7 @@ function Dataset({ dataset, error }: { dataset: DatasetDetail; error: unknown })
               <PictureGrid id={id} filter={shown} saver={saver} selected={selected} onSelect={setSelected} onClear={() => setFilter(ALL)} />
             ) : (
               <Empty title="No pictures yet.">
-                <p>Drop pictures, caption files (photo.txt beside photo.jpg) or a zip file anywhere on this page.</p>
+                <p>Drop pictures, caption files (photo.txt next to photo.jpg) or a zip file anywhere on this page.</p>
               </Empty>
             )}
           </div>
@@ -195,7 +195,7 @@ function BulkBar({ dataset, selected, onSelect, onEdit, onCaption, saver }: Bulk
       </Button>
       {!selected.size && (
         <Button icon="bolt" onClick={onCaption}>
-          Caption by a model…
+          Caption with a model…
         </Button>
       )}
       {selected.size > 0 && (

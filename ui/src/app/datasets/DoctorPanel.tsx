@@ -52,7 +52,7 @@ function DoctorForm({ id, doctor }: { id: string; doctor: Doctor }) {
   return (
     <form onSubmit={submit}>
       {doctor.time === null && !isRunning && (
-        <p className="hint">Looks at every picture and caption for what may spoil a training. It changes nothing.</p>
+        <p className="hint">Checks every picture and caption for problems that may harm training. It changes nothing.</p>
       )}
       <div className="doctor-fields">
         <label className="field">
@@ -72,19 +72,19 @@ function DoctorForm({ id, doctor }: { id: string; doctor: Doctor }) {
       </div>
       <div className="row">
         <Button type="submit" icon="search" look={doctor.time === null ? "primary" : "plain"} busy={isRunning || start.isPending}>
-          {isRunning ? "Looking…" : doctor.time === null ? "Look it over" : "Look again"}
+          {isRunning ? "Checking…" : doctor.time === null ? "Check the dataset" : "Check again"}
         </Button>
         <span className="hint figure" role="status">
-          {isRunning ? doctor.total > 0 && percent(doctor.done / doctor.total) : doctor.time !== null && `Looked over ${ago(doctor.time)}`}
+          {isRunning ? doctor.total > 0 && percent(doctor.done / doctor.total) : doctor.time !== null && `Checked ${ago(doctor.time)}`}
         </span>
       </div>
-      {isRunning && <Progress done={doctor.done} total={doctor.total} label="Pictures looked at" />}
+      {isRunning && <Progress done={doctor.done} total={doctor.total} label="Pictures checked" />}
       {doctor.state === "failed" && (
         <p className="error-text" role="alert">
-          It could not be looked over: {doctor.message}
+          The check failed: {doctor.message}
         </p>
       )}
-      {doctor.is_stale && !isRunning && <p className="doctor-stale">Pictures or captions have changed since. Look again for findings that hold now.</p>}
+      {doctor.is_stale && !isRunning && <p className="doctor-stale">Pictures or captions have changed since then. Check again for current findings.</p>}
     </form>
   );
 }
@@ -95,12 +95,12 @@ function Findings({ doctor, kind, onKind }: { doctor: Doctor; kind: string; onKi
     <>
       {isSound && (
         <p className="verdict tone-good">
-          <Icon name="check" /> <span>Nothing that would spoil a training.</span>
+          <Icon name="check" /> <span>No problems found that would harm training.</span>
         </p>
       )}
       {doctor.problems.length > 0 && (
         <>
-          <h3>No training begins with</h3>
+          <h3>Training can’t start with</h3>
           <List lines={doctor.problems} />
         </>
       )}
@@ -119,7 +119,7 @@ function Findings({ doctor, kind, onKind }: { doctor: Doctor; kind: string; onKi
       {doctor.everywhere.length > 0 && (
         <>
           <h3>In most captions</h3>
-          <p className="hint">Learned as if it were the trigger word. Vary it, or leave it out.</p>
+          <p className="hint">Learned as if it were the trigger word. Vary it, or remove it.</p>
           <ul className="badges">
             {doctor.everywhere.map(({ text, count: number }) => (
               <li key={text} className="pill">
@@ -150,7 +150,7 @@ function Buckets({ doctor }: { doctor: Doctor }) {
       </summary>
       {least !== undefined && middle !== undefined && (
         <p className="hint figure">
-          {least > 0.995 ? "Crops keep all of every picture." : `Crops keep ${percent(middle)} of a picture, ${percent(least)} at least.`}
+          {least > 0.995 ? "Crops keep every picture whole." : `Crops keep ${percent(middle)} of a typical picture, and at least ${percent(least)}.`}
         </p>
       )}
       <table className="table buckets">

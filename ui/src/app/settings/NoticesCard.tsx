@@ -22,12 +22,12 @@ const KINDS: Record<Kind, [string, string]> = {
 const OCCASIONS: Record<Occasion, string> = {
   done: "a job is done",
   failed: "a job has failed",
-  needs: "a job needs me: it was refused or does not respond, or the disk is nearly full",
+  needs: "a job needs attention: it was refused or isn’t responding, or the disk is nearly full",
 };
 const NOTICES: Record<NoticeState, string> = {
   on: "This browser shows a notification when a job is done, has failed, or needs you, while one of its tabs is open.",
-  off: "Off. The page tells you in its title and icon how far a job is.",
-  blocked: "Your browser blocks notifications of this page. Allow them in its settings for this address, then reload.",
+  off: "Off. The page shows a job’s progress in its title and icon.",
+  blocked: "Your browser blocks notifications from this page. Allow them in its settings for this address, then reload.",
   impossible:
     "Browsers show notifications only for encrypted addresses and for this machine. Open the page through an SSH tunnel (http://127.0.0.1) or https, or use a webhook.",
 };
@@ -55,7 +55,7 @@ function BrowserNotices() {
           aria-describedby="notice-hint"
           onChange={(event) => void wishNotices(event.target.checked).then(setState)}
         />
-        Notifications of this browser
+        Notifications in this browser
       </label>
       <span className="hint" id="notice-hint">{NOTICES[state]}</span>
     </div>

@@ -42,7 +42,7 @@ export function TryoutEditor({ source, first, loras, jobs }: Props) {
     <div className="editor tryout" onKeyDown={(event) => isReady && event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit.start(yaml)}>
       <div className="editor-main form">
         <section className="form-group" aria-label="Pictures">
-          <TextField label="Prompts" help="One a line. `--neg`, `--ctrl_img` and other flags work as in a job." rows={4} value={form.prompts} problems={at("prompts")} onChange={(prompts) => change({ prompts })} />
+          <TextField label="Prompts" help="One per line. `--neg`, `--ctrl_img` and other flags work as in a job." rows={4} value={form.prompts} problems={at("prompts")} onChange={(prompts) => change({ prompts })} />
           <TextField label="Seeds" help="Each prompt is drawn with each seed." value={form.seeds} problems={at("seeds")} onChange={(seeds) => change({ seeds })} />
           <div className="tryout-numbers">
             {NUMBERS.map(([key, label, field]) => (

@@ -18,7 +18,7 @@ export function TryoutPage() {
   return (
     <Page title="Try out">
       {error ? (
-        <ErrorCard error={error} title="Couldn’t load what there is to try out" />
+        <ErrorCard error={error} title="Couldn’t load the runs and models" />
       ) : jobs.data && models.data && loras.data ? (
         <>
           <Choices jobs={jobs.data.jobs} models={models.data} loras={loras.data.loras} />

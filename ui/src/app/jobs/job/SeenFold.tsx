@@ -46,7 +46,7 @@ interface PicturesProps {
 function Pictures({ seen, picture, onPicture, onStep }: PicturesProps) {
   return (
     <>
-      {seen.is_same === false && <p className="tone-warn">The dataset has changed since the last checkpoint: this is how it would be with the pictures of now.</p>}
+      {seen.is_same === false && <p className="tone-warn">The dataset has changed since the last checkpoint: this shows the steps as they would be with the current pictures.</p>}
       <ul className="strip seen-pictures" aria-label={`Pictures of step ${seen.step}`}>
         {seen.pictures.map(({ name, file, times }) => (
           <li key={file ?? name}>

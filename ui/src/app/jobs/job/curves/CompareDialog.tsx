@@ -24,7 +24,7 @@ export function CompareDialog({ job, compared, onClose }: Props) {
           <Segmented label="Ghost" options={GHOSTS} value={ghost} onChange={setGhost} />
           <p className="hint" role="status">
             {ghost === "none"
-              ? "A dashed line of an earlier run with the same model and images, in the charts of every job."
+              ? "Shows an earlier run with the same model and images as a dashed line in the charts of every job."
               : ghostJob
                 ? `For this job: ${ghostJob.name}.`
                 : `No ${ghost === "best" ? "finished" : "earlier"} run with the same model and images.`}
