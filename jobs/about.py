@@ -1,4 +1,4 @@
-"""What the trainer says of itself: its models, its versions, and extensions that are broken."""
+"""What the trainer says about itself: its models, its versions, and extensions that are broken."""
 
 from __future__ import annotations
 

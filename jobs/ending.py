@@ -24,7 +24,7 @@ def end_again(checked: TrainingChecked, step: int, out: Output) -> None:
 
 
 def publish(checked: TrainingChecked, out: Output) -> None:
-    """Upload to the hub, if the job asks for it. A failure is told, with how to try again: the run has succeeded."""
+    """Upload to the hub, if the job asks for it. A failure is reported, with how to retry: the run has succeeded."""
     config, job = checked.config, checked.start.job
     if not config.save.push_to_hub:
         return

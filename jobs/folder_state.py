@@ -1,4 +1,4 @@
-"""What an output folder says of its job, as data; `run.py --status --json` prints it."""
+"""What an output folder says about its job, as data; `run.py --status --json` prints it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FolderState:
         step: the last step that the log has; None before the first.
         total_steps: of the whole job, as the latest start had it.
         stage: what a run that is using the folder is in, such as `check` or `train`; None if there is none.
-        resumable_steps: the checkpoints that a start can go on from, lowest first.
+        resumable_steps: the checkpoints that a start can continue from, lowest first.
         newest_checkpoint: the highest step with weights or a state; None without.
         damaged_steps: checkpoints that cannot be used.
     """

@@ -31,7 +31,7 @@ def report(folder: Path) -> str:
 def report_at_end(folder: Path, config: ProcessConfig) -> Iterator[None]:
     """Write the report of a training when the `with` block is left, however it ends, unless it is stopped at once.
 
-    A report that cannot be written is told, and changes nothing about how the run ends.
+    A report that cannot be written is reported and does not change how the run ends.
     """
     try:
         yield

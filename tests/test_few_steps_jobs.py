@@ -93,7 +93,7 @@ def test_an_adapter_that_the_teacher_does_not_have_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arch", "train", "what"),
     [
-        ("flux", {"bypass_guidance_embedding": True}, "train.bypass_guidance_embedding: the teacher gets its guidance through"),
+        ("flux", {"bypass_guidance_embedding": True}, "train.bypass_guidance_embedding: the teacher gets its guidance"),
         (
             "flux2_klein_9b_kv",
             {"objective_params": {"guidance_scale": 3}},

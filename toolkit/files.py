@@ -145,7 +145,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read_safetensors_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file as it stands there: tensors by name, and `__metadata__`.
+    """The header of a safetensors file as it is in the file: tensors by name, and `__metadata__`.
 
     Raises:
         OSError: the file cannot be read.

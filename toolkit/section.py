@@ -87,7 +87,7 @@ class Shown:
 
     Attributes:
         label: what it is called. Default: the words of the key.
-        level: `basic` keys are asked of everybody, `usual` ones stand in the full form, `expert` ones are folded away.
+        level: `basic` keys are asked of everybody, `usual` ones are in the full form, `expert` ones are folded away.
         unit: of a number, such as `px`.
         widget: how to ask for a value where its type does not say, such as `prompts`.
         needs: the capability that a model must have for the key to do anything.

@@ -1,4 +1,4 @@
-"""Checks a captioning job: which pictures need a caption, which can be looked at, and whether the model can be."""
+"""Checks a captioning job: which pictures need a caption, which can be read, and whether the model can be."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _wanted(config: CaptionConfig, notices: list[str]) -> tuple[Uncaptioned, ...
     """The pictures that get a proposal.
 
     Raises:
-        UserError: there are none at all, or none that can be looked at.
+        UserError: there are none at all, or none that can be read.
     """
     folder, listing = config.path_to_caption, Listing()
     list_folder(folder, listing, leave_out=(), recursive=config.recursive)
@@ -169,7 +169,7 @@ def _as_wanted(path: Path, before: str, folder: Path, key: str) -> Uncaptioned:
 
 
 def _is_made(wanted: Uncaptioned, made: Proposal | None) -> bool:
-    """Whether a proposal is that of the same picture, model and instruction, for the caption that there is now."""
+    """Whether a proposal is that of the same picture, model and instruction, for the current caption."""
     return made is not None and made.key == wanted.key and wanted.before.strip() in (made.before.strip(), made.text)
 
 

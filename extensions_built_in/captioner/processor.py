@@ -10,7 +10,7 @@ from typing import Any
 def load_processor(folder: Path) -> Any:
     """What turns a picture and a text into a model's inputs.
 
-    Many processors have a part for videos, which needs torchvision even where no video is looked at. Without that
+    Many processors have a part for videos, which needs torchvision even if no video is used. Without that
     library they do without the part.
 
     Raises:

@@ -40,7 +40,7 @@ class CaptionWriter:
 
     @torch.no_grad()
     def caption(self, image: Image.Image) -> str:
-        """What the model says of an RGB picture, on one line; empty if it says nothing."""
+        """What the model says about an RGB picture, on one line; empty if it says nothing."""
         inputs = self._inputs(image).to(self.device)
         for name, tensor in inputs.items():
             if torch.is_tensor(tensor) and tensor.is_floating_point():

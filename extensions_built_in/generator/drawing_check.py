@@ -56,7 +56,7 @@ class DrawChecked(TrainingChecked):
 def check_drawing(start: Start) -> DrawChecked:
     """Check a drawing job: its model and LoRA files, its reference images, and the room that it needs.
 
-    Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
+    Each step adds its findings and continues with what is known, so that the user hears of everything at once.
     """
     drawing, mistakes = start.config, Mistakes()
     assert isinstance(drawing, GenerateProcessConfig)

@@ -48,7 +48,7 @@ class Generator(BaseProcess):
         return self.checked.drawing
 
     def run(self, stop: StopRequest) -> None:
-        """See BaseProcess.run. A picture is whole or not there, so a stopped job goes on where it was."""
+        """See BaseProcess.run. A picture is whole or not there, so a stopped job continues where it was."""
         checked, left = self.checked, self.checked.left
         plan = checked.memory.plan if checked.memory else None
         sweep_half_written(checked.config, self.output_folder)

@@ -1,4 +1,4 @@
-"""Writes the pictures and the sheet of a drawing job, what they say of themselves, and which there will be."""
+"""Writes the pictures and the sheet of a drawing job, what they say about themselves, and which there will be."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from toolkit.version import VERSION
 
 
 def planned(checked: DrawChecked, drawing: GenerateProcessConfig) -> dict[str, Any]:
-    """What the event log says of all pictures of a job before the first is drawn: see `pictures` of EventLog."""
+    """What the event log says about all pictures of a job before the first is drawn: see `pictures` of EventLog."""
     redact = checked.start.job.redact
     columns = columns_of(drawing)
     rows = {it.index: {"prompt": redact(it.item.prompt), "seed": it.item.seed} for it in checked.pictures}

@@ -1,4 +1,4 @@
-"""What comes back from another machine: everything in an output folder that a user looks at or takes away."""
+"""What comes back from another machine: everything in an output folder that a user wants to see or keep."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def choose_kernel(checked: TrainingChecked, model: BaseModel, out: Output, resum
 
 
 def compile_if_asked(checked: TrainingChecked, model: BaseModel, out: Output) -> None:
-    """Compile what the blocks compute, if the job says so; whatever is not compiled is told."""
+    """Compile what the blocks compute, if the job says so; what is not compiled is reported."""
     if checked.config.model.compile:
         folder = compiled_folder(checked.config.model.quantize_cache)
         model.compile_blocks(Compiler(notify=out.stages.info, warn=out.stages.warn, folder=folder))

@@ -71,7 +71,7 @@ def check_model_files(
         source: path of the job file, for messages.
 
     Returns:
-        What is known. After a mistake, layers that cannot be listed count as none, so that whoever plans with the
+        What is known. After a mistake, layers that cannot be listed count as none, so that code that plans with the
         facts plans with too little, not with too much.
     """
     if config.model.quantize_cache is False:  # --no-cache

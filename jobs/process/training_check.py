@@ -31,7 +31,7 @@ from toolkit.train.validation.grid import grid_of, grid_problems, validation_nee
 def check_training(start: Start) -> TrainingChecked:
     """Check a training run: its images, the headers of its model files, and the checkpoint to resume from.
 
-    Each step adds its findings and goes on with what is known, so that the user hears of everything at once.
+    Each step adds its findings and continues with what is known, so that the user hears of everything at once.
     """
     checked, mistakes = TrainingChecked(start), Mistakes()
     for step in (check_parts, share_batches, _plan, check_room, _resume):

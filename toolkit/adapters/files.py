@@ -32,7 +32,7 @@ def write_adapter(
         path: the file.
         adapter: the adapter.
         dtype: number format of the weights.
-        metadata: what the file's header says besides what the adapter says of itself.
+        metadata: what the file's header says besides what the adapter says about itself.
         layout: where the adapter's weights are; only the first process writes.
 
     Raises:

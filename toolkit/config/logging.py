@@ -41,6 +41,6 @@ class LoggingConfig(Section):
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        """The trackers that are told, by the names of their packages."""
+        """The trackers that are used, by the names of their packages."""
         wanted = {"wandb": self.use_wandb, "trackio": self.use_trackio}
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)

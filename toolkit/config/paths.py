@@ -58,7 +58,7 @@ def must_be_dataset(path: Path, info: ValidationInfo) -> Path:
 
 
 def must_be_folder(path: Path, info: ValidationInfo) -> Path:
-    """A folder that is there and can be read; a section made in Python is not looked at.
+    """A folder that is there and can be read; a section made in Python is not checked.
 
     Raises:
         ValueError: it is not.

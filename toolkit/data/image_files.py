@@ -135,7 +135,7 @@ class ImageCache:
 
     A file is unchanged if its name, inode, size and both time stamps are. Changing its content changes at least one of
     them: the second time stamp cannot be set back (Windows has none of that kind). Unreadable files are not remembered.
-    Whoever loads an image compares its content with the hash, see `forget`.
+    Code that loads an image compares its content with the hash, see `forget`.
 
     Args:
         most: number of files that are remembered in this process.

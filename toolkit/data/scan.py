@@ -153,7 +153,7 @@ def scan_datasets(
 
 
 def _report_uncached(datasets: Sequence[DatasetConfig], examples: Sequence[Example], findings: Findings) -> None:
-    """Report large datasets that every start would encode anew."""
+    """Report large datasets that every start would encode again."""
     for index, dataset in enumerate(datasets):
         own = [example for example in examples if example.dataset_index == index]
         num_images = len({example.path for example in own})

@@ -1,4 +1,4 @@
-"""What the header of an adapter's file says of the settings that it was trained with; readable without torch."""
+"""What the header of an adapter's file says about the settings that it was trained with; readable without torch."""
 
 from __future__ import annotations
 

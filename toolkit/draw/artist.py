@@ -77,7 +77,7 @@ class Artist:
                 yield pipeline
 
     def draw(self, pipeline: Any, items: Sequence[SampleItem]) -> list[Image.Image]:
-        """Draw pictures in one batch. None depends on what was drawn before, or, but for rounding, on the others.
+        """Draw pictures in one batch. None depends on what was drawn before, or, except for rounding, on the others.
 
         Args:
             pipeline: what `pipeline` yields.

@@ -1,6 +1,6 @@
-"""The kinds of vision encoder: how each is recognised, and what its configuration says of the features of an image.
+"""The kinds of vision encoder: how each is recognised, and what its configuration says about the features of an image.
 
-A configuration file leaves out what equals the library's default, so the defaults that matter stand here; a test holds
+A configuration file omits what equals the library's default, so defaults that matter are repeated here; a test holds
 them equal to the library's.
 """
 

@@ -10,7 +10,7 @@ from toolkit.errors import Problem
 
 
 def hub_problems(config: TrainingProcessConfig) -> list[Problem]:
-    """Why an upload at the end would fail. Asks nobody: the hub may be out of reach now and not later."""
+    """Why an upload at the end would fail. Does not ask the hub, which may be reachable later even if it is not now."""
     if not config.save.push_to_hub:
         return []
     from huggingface_hub import constants  # most jobs upload nothing

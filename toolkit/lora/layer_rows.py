@@ -114,7 +114,7 @@ def by_target(located: Mapping[Location, Layer]) -> dict[str, Roles]:
     """The tensors of each layer of the released model, whose parts may be layers of their own in the file.
 
     Raises:
-        UserError: the parts are not all there, or are no single change of their kind.
+        UserError: the parts are not all there, or are not a single change of their kind.
     """
     pieces: dict[str, dict[float, Roles]] = {}
     for where, layer in located.items():

@@ -27,7 +27,7 @@ _OTHER_BASES = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """What a header says of an adapter's scale; without peft's settings, every scale that is not in a tensor is 1.
+    """What a header says about an adapter's scale; without peft's settings, every scale that is not in a tensor is 1.
 
     Attributes:
         values: peft's settings by name, without the component's prefix.

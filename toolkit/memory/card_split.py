@@ -7,7 +7,7 @@ copied once for each card and pass: a card keeps its copies for as long as its b
 Copies are differentiable, so gradients go the same way back. With gradient checkpointing, arguments are moved before a
 block is checkpointed: it keeps inputs on its own card, and nothing is moved again when backward recomputes it.
 
-Dropout draws from the generator of a card. In training, a card goes on where the one before it was, so that the model
+Dropout draws from the generator of a card. In training, a card continues where the one before it was, so that the model
 draws what it draws on one card.
 """
 
@@ -82,7 +82,7 @@ class CardSplit:
         return _each_tensor(output, lambda tensor: tensor.to(self.home))
 
     def _carry_random_state(self, block: nn.Module) -> None:
-        """At the first block of a card, let its generator go on from that of the card before."""
+        """At the first block of a card, let its generator continue from that of the card before."""
         source, card = self._sources.get(block), self._cards[block]
         if source is not None and block.training:
             module = torch.get_device_module(card)

@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Planned:
-    """What the memory plan says of where components are kept.
+    """What the memory plan says about where components are kept.
 
     Attributes:
         shares: component -> share of its blocks to stream, 0 to 1, for shares that the job leaves to the plan; None if

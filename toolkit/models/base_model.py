@@ -215,7 +215,7 @@ class BaseModel(ComponentModel):
     # Sampling
 
     def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
-        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0; even if nobody says."""
+        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0, if it has no own ones."""
         return torch.linspace(1, 0, num_steps + 1)
 
     @abstractmethod

@@ -159,7 +159,7 @@ class Network:
         self._file().load(file_state, source=source, metadata=metadata or {})
 
     def verifier(self, dtype: torch.dtype) -> Callable[[Path], None]:
-        """A function that compares a file with the weights of now, and raises UserError if they differ by too much."""
+        """A function that compares a file with the current weights, and raises UserError if they differ by too much."""
         return self._file().verifier(dtype)
 
     def multiplied(self, factor: float) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""What a job says of the network on one layer, and the layer's shape: plain data, readable without torch."""
+"""What a job says about the network on one layer, and the layer's shape: plain data, readable without torch."""
 
 from __future__ import annotations
 

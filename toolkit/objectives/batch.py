@@ -15,7 +15,7 @@ from toolkit.randomness import Draws
 
 @dataclass(frozen=True, eq=False)
 class PreservedWords:
-    """Words for which the prediction is to stay that of the base model.
+    """Words for which the prediction should stay that of the base model.
 
     Attributes:
         embeds: their embeddings, [B, L, D].

@@ -18,7 +18,7 @@ class LossGroups:
     """Sums the losses of the samples of a step, for each band of noise and each dataset. Nothing waits for the device.
 
     Args:
-        datasets: names of the datasets that are told apart.
+        datasets: names of the datasets that are distinguished.
 
     Attributes:
         sums: of losses, and numbers of samples, [2, bands + datasets], fp32; None before the first batch.
@@ -53,7 +53,7 @@ class GroupFigures:
         losses: of the losses of each band of noise, and then of each dataset.
         lengths: the same of the length of the gradient of the step that a sample was in.
         counts: numbers of samples.
-        datasets: names of the datasets that are told apart.
+        datasets: names of the datasets that are distinguished.
     """
 
     losses: Sequence[float]
@@ -81,7 +81,7 @@ class GroupFigures:
     def means(self) -> dict[str, dict[str, float]]:
         """Mean loss and gradient length of each band of noise, and mean loss of each dataset, if it has samples.
 
-        The length is that of the whole step: with several samples in a step, it is not that of the band alone.
+        The norm is that of the whole step: with several samples in a step, it is not that of the band alone.
         """
         groups = [*BANDS, *self.datasets] if self.counts else []
         loss, length = (

@@ -1,4 +1,4 @@
-"""Which words an example's words become, for which the prediction is to stay that of the base model."""
+"""Which words an example's words become, for which the prediction should stay that of the base model."""
 
 from __future__ import annotations
 

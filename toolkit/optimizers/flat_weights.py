@@ -18,7 +18,7 @@ LARGEST = 1 << 22
 
 
 class FlatWeights:
-    """The weights of an optimizer that updates each number by itself, wherever it stands in its tensor.
+    """The weights of an optimizer that updates each number by itself, wherever it is in its tensor.
 
     Args:
         optimizer: the optimizer, whose groups hold the weights.

@@ -43,7 +43,7 @@ class OptimizerChoice(Choice):
         is_batched: whether it computes something for all weights at once, which takes as much memory.
         is_elementwise: whether it updates each number by itself, in fp32, so that weights can be joined to long ones.
         library: what to install; empty if it comes with the trainer.
-        fixed: options of the constructor that are no settings here.
+        fixed: options of the constructor that cannot be set here.
         lr: the learning rate to begin with, for the documentation.
         takes: what it is good for, for the documentation.
         notice: what to tell a user who chooses it; empty if nothing.

@@ -15,7 +15,7 @@ _MEMORY_EVERY_S = 10
 
 
 def parse_events(content: bytes) -> Iterator[dict[str, Any]]:
-    """The events in a part of a log; lines that are none are passed over."""
+    """The events in a part of a log; lines that are none are skipped."""
     for line in content.split(b"\n"):
         try:
             event = json.loads(line.decode("utf-8", "replace"))

@@ -154,7 +154,7 @@ class EventLog:
         return False
 
     def _start_new_file(self) -> None:
-        if not self.path.parent.is_dir():  # moved or deleted under the run: goes on in the open file until it ends
+        if not self.path.parent.is_dir():  # moved or deleted under the run: continues in the open file until it ends
             self._room = self.file_bytes
             return
         self._file.close()

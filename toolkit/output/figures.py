@@ -27,7 +27,7 @@ class Column:
     num_changes: int = 0
 
     def add(self, step: float, value: float) -> None:
-        """A step that was made before is made anew: what followed it was set aside."""
+        """A step that was made before is made again: what followed it was set aside."""
         if self.steps and step <= self.steps[-1]:
             keep = bisect.bisect_left(self.steps, step)
             del self.steps[keep:]
@@ -83,7 +83,7 @@ class CurveReader:
         self._most = most
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Read one event; one that holds no figures of a curve is passed over."""
+        """Read one event; one that holds no figures of a curve is skipped."""
         step = whole(event.get("step"))
         at = self.last_step if step is None else step
         if event.get("kind") == "step":

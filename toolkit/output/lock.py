@@ -113,7 +113,7 @@ class RunLock:
             if os.path.samestat(path.stat(), os.fstat(self._file.fileno())):
                 return True
         owner = read_owner(self.folder / CLAIM_FILE) or read_owner(path)
-        if owner:  # some network drives number their files anew
+        if owner:  # some network drives number their files again
             return owner.get("process") == asdict(this_process())
         # Users delete a lock file to be rid of a lock: that moves nothing.
         with contextlib.suppress(OSError):

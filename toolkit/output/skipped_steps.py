@@ -1,4 +1,4 @@
-"""Steps that changed nothing because their loss or gradient was not finite: counted, told, and at last too many."""
+"""Steps that changed nothing because their loss or gradient was not finite: counted, reported, and limited in number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SkippedSteps:
 
     Attributes:
         count: how many there were since the start.
-        problem: why the run must end; None while it may go on.
+        problem: why the run must end; None while it may continue.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def shrunk(path: Path, size_px: int, *, quality: int = 80) -> bytes:
     Raises:
         UserError: it is none that can be shown small.
     """
-    from PIL import Image, ImageOps  # not needed until somebody looks at a picture
+    from PIL import Image, ImageOps  # not needed until someone looks at a picture
 
     try:
         with Image.open(path, formats=_FORMATS) as image:

@@ -17,7 +17,7 @@ Take = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a tracker is told of a run before its first step.
+    """What a tracker gets to know about a run before its first step.
 
     Attributes:
         project: that the run is shown in.
@@ -38,7 +38,7 @@ class Tracked:
 def tracking(names: Sequence[str], run: Tracked, warn: Callable[[str], None]) -> Iterator[Take]:
     """Open trackers for the `with` block. Yields what takes each event of the log.
 
-    A tracker that fails is told and left alone from then on: it never ends a run.
+    A tracker that fails is reported and left alone from then on: it never ends a run.
 
     Args:
         names: of the trackers, keys of `TRACKERS`.
@@ -86,7 +86,7 @@ def _tell(tracker: Any, module: Any, event: Mapping[str, Any], step: int, folder
 def _open_wandb(run: Tracked) -> Any:
     import wandb
 
-    # What it would collect by itself names the machine and its command line, with what stands in it.
+    # What it would collect by itself names the machine and its command line, with what is in it.
     settings = wandb.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True, silent=True)
     return wandb.init(
         project=run.project,

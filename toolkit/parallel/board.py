@@ -122,7 +122,7 @@ class Board:
         return [Beat(**json.loads(text)) for text in self._all("beat")]
 
     def fate(self) -> Fate | None:
-        """Why the run must end; None as long as it goes on."""
+        """Why the run must end; None as long as it continues."""
         if not self.store.check([_FATE]):
             return None
         return Fate(**json.loads(self.store.multi_get([_FATE])[0]))

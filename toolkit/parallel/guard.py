@@ -40,7 +40,7 @@ class Wait:
         is_patient: whether that may take as long as it takes: the first rank does something for all.
         is_joint: whether it is a whole step, in which torch makes the ranks wait for each other.
         given_s: how long the others may take, if the user has said so.
-        broken: what torch has said of a connection that has broken; None while all are whole.
+        broken: what torch has said about a connection that has broken; None while all are whole.
         steps: seconds of the last steps.
     """
 

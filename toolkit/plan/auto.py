@@ -75,7 +75,7 @@ def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
 
 
 def with_sample_batch(inputs: PlanInputs, machine: Machine, *, most: int) -> PlanInputs:
-    """Let as many samples be drawn in one batch as surely fit. On a CPU a batch is no faster than one by one.
+    """Let as many samples be drawn in one batch as are certain to fit. On a CPU a batch is no faster than one by one.
 
     Args:
         inputs: the plan's inputs so far.

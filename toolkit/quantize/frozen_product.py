@@ -1,7 +1,7 @@
 """The product with a frozen weight, forward and towards the input: what a backward pass written by hand calls.
 
 A layer's product is chosen once, in `product_of`. Its tensors are read from the layer at every call, because streaming
-moves them, and are given back to `backward`: whoever calls keeps them as autograd keeps a saved tensor.
+moves them, and are given back to `backward`: the caller keeps them as autograd keeps a saved tensor.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         prompt: as the log says it; empty if it does not.
-        settings: what else the log says of how they are drawn, such as `seed 42`.
+        settings: what else the log says about how they are drawn, such as `seed 42`.
         pictures: step -> picture, as a `data:` address.
     """
 
@@ -52,8 +52,8 @@ def sample_matrix(folder: Path, drawn: Mapping[str, Mapping[str, Any]], *, most_
 
     Args:
         folder: the output folder.
-        drawn: what the log says of each sample, by file name.
-        most_bytes: of all pictures, as they stand in the page.
+        drawn: what the log says about each sample, by file name.
+        most_bytes: of all pictures, as they are in the page.
     """
     names = sample_names(folder / SAMPLES)
     steps = sorted({step for step, _ in names})

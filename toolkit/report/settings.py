@@ -1,4 +1,4 @@
-"""What a report says of a job's settings and datasets, from the job file that the run has kept."""
+"""What a report says about a job's settings and datasets, from the job file that the run has kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output folder says of its job: its log and its record, as a report needs them."""
+"""What an output folder says about its job: its log and its record, as a report needs them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Story:
         checkpoints: steps at which weights were written.
         stages: of the last start.
         warnings: what the user was told, and why starts failed; each text once, oldest first.
-        drawn: what the log says of each sample, by file name.
+        drawn: what the log says about each sample, by file name.
         rounds: the rounds of validation by step, as the log has them.
         runs: its starts, as recorded.
     """

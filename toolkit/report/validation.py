@@ -1,4 +1,4 @@
-"""What a report says of validation: charts with intervals, by kind of images and band of noise, and the best round."""
+"""What a report says about validation: charts with intervals, by kind of image and band of noise; the best round."""
 
 from __future__ import annotations
 

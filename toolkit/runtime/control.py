@@ -65,7 +65,7 @@ class ControlFolder:
         with contextlib.suppress(OSError):
             for leftover in self.folder.glob(f"{TEMPORARY_PREFIX}*"):  # from a sender that was killed
                 _delete(leftover)
-            self.folder.rmdir()  # fails while somebody is writing a command
+            self.folder.rmdir()  # fails while someone is writing a command
 
     def _is_there(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of its cards, by its program `nvidia-smi`: asked once for whoever wants to know."""
+"""What NVIDIA's driver says about its cards, by its program `nvidia-smi`: asked once for all callers."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
 
     Call this before torch is imported: its OpenMP library (libgomp) reads the environment only when it is loaded. By
     default, a thread that has done its part of an operator spins for milliseconds until the others have done theirs. If
-    another program wants a core too, the spinning thread takes the core from the very thread that it waits for.
+    another program wants a core too, the spinning thread takes the core from exactly the thread that it waits for.
     Seconds per step of the demo on two cores, first alone, then next to one busy process:
 
         GOMP_SPINCOUNT   unset       100000      10000       3000        1000        300         OMP_WAIT_POLICY=PASSIVE

@@ -1,4 +1,4 @@
-"""Says how far a long wait is, to whoever watches the terminal."""
+"""Reports how far a long wait has progressed, to the user at the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step takes as many batches as before when a run goes on with another number of ranks."""
+"""A step takes as many batches as before when a run continues with another number of ranks."""
 
 from __future__ import annotations
 

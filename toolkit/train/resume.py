@@ -150,7 +150,7 @@ def _where(output_folder: Path, choice: ResumeChoice) -> tuple[Path, int | None]
 
 
 def _bundle_in(root: Path, only: int | None, *, is_thorough: bool) -> tuple[Bundle | None, list[BrokenBundle]]:
-    """The bundle of a step, or the newest, and the damaged ones that are passed over for it."""
+    """The bundle of a step, or the newest, and the damaged ones that are skipped for it."""
     if only is not None:
         return _bundle_of_step(root, only, is_thorough=is_thorough), []
     return newest_bundle(root, is_thorough=is_thorough)

@@ -105,7 +105,7 @@ class Stages:
     def count(self, done: int, total: int, unit: str) -> None:
         """Say how far the current stage is: to the log at most twice a second, to the user every ten seconds.
 
-        The remaining time is that at the speed of the last half minute, since what was cached is passed over at once.
+        The remaining time is that at the speed of the last half minute, since what was cached is skipped at once.
 
         Args:
             done: how many are done.

@@ -50,7 +50,7 @@ class Stepper:
         objective: what is minimised.
         draws: the job's random draws.
         ranks: the processes that train together.
-        datasets: names of the datasets whose losses are told apart.
+        datasets: names of the datasets whose losses are distinguished.
     """
 
     def __init__(

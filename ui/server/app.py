@@ -69,7 +69,7 @@ def create_app(options: Options) -> FastAPI:
     explain_errors(app)
     # once as a model, which is then among the schema's components
     app.include_router(session.router, responses=_REFUSALS | {401: {"model": Problems, "description": "Wrong token"}})
-    # Whatever stands in this router needs the token; a route that does not is turned up by tests of the router's list.
+    # Whatever is in this router needs the token; a route that does not is turned up by tests of the router's list.
     guarded = APIRouter(dependencies=[Depends(require_token)], responses=_REFUSALS)
     for part in (captioning, job_check, compare, datasets, events, knowledge, notices, tryouts, views, jobs):
         guarded.include_router(part.router)

@@ -44,7 +44,7 @@ class Keys:
         """Count a wrong token.
 
         Raises:
-            Refusal: there were too many of late.
+            Refusal: there were too many recently.
         """
         now = time.monotonic()
         with self._lock:

@@ -39,7 +39,7 @@ class Options:
         dist: the built front end.
         program: what runs a job file, which is appended to it.
         is_reindexed: forget the index first.
-        poll_s: how often folders of live runs are looked at.
+        poll_s: how often folders of live runs are read.
         has_scheduler: start what waits in the queue.
         may_run_elsewhere: sockets other than of this machine can reach the server.
     """

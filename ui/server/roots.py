@@ -47,7 +47,7 @@ class Roots:
         return real
 
     def refusal_of(self, path: Path) -> str:
-        """What to say of a path that leads out."""
+        """What to say about a path that leads out."""
         folder = path if path.is_absolute() else Path.cwd() / path
         named = ", ".join(map(str, self.folders))
         return (

@@ -33,5 +33,5 @@ def moment(seconds: float | None) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long something has been going on."""
+    """How long something has been continuing."""
     return duration(max(0.0, seconds))

@@ -50,7 +50,7 @@ class Desk:
         self.output = output
 
     def check(self, text: str) -> CheckReport:
-        """All that can be said of a job before it starts."""
+        """All that can be said about a job before it starts."""
         return report(self.services, CheckRequest(yaml=text))
 
     def start(self, text: str) -> str:

@@ -152,7 +152,7 @@ class _Handlers:
             return gr.skip(), gr.skip()
 
     def write(self, name: str, rows: Rows, read: Read) -> tuple[Any, ...]:
-        """Keep what has been typed. The table is drawn anew only where somebody else has changed what was typed."""
+        """Keep what has been typed. The table is drawn again only where someone else has changed what was typed."""
         if read[0] != name:
             return "Press Enter in the field Name to see the captions of this name.", gr.skip(), gr.skip()
         try:
@@ -231,7 +231,7 @@ class _Handlers:
     def _thumbs(self, view: View) -> list[tuple[str, str]]:
         """The pictures of a job, small; one that is damaged is left out.
 
-        Files, not images in memory: Gradio writes an image into its cache anew for each tab that shows it, over the
+        Files, not images in memory: Gradio writes an image into its cache again for each tab that shows it, over the
         file that another tab is just reading.
         """
         shown: list[tuple[str, str]] = []

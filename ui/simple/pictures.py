@@ -58,7 +58,7 @@ class Clash:
 
     Attributes:
         name: of the image.
-        theirs: what stands in its file now.
+        theirs: what is in its file now.
         ours: what was to be written.
     """
 

@@ -69,7 +69,7 @@ def read_columns(tensors: StateDict, model: BaseModel, *, like: Tensor, source: 
 
 
 def tensors_of_lora(tensors: Mapping[str, Tensor], model: BaseModel) -> StateDict:
-    """The LoRA that stands in one file with the columns: as ai-toolkit writes them, or joined for ComfyUI.
+    """The LoRA that is in one file with the columns: as ai-toolkit writes them, or joined for ComfyUI.
 
     Raises:
         UserError: the file also changes biases or norms, as Black Forest Labs' control LoRAs do.

@@ -1,4 +1,4 @@
-"""Whether the experiment trackers that a job asks for can be told, as far as this machine can tell."""
+"""Whether the experiment trackers that a job asks for can be used, as far as this machine can tell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OFFLINE = ("offline", "dryrun", "disabled")
 
 
 def tracker_problems(config: TrainingProcessConfig) -> list[Problem]:
-    """Why a tracker could not be told: its package is missing, or there is nobody to log in as."""
+    """Why a tracker could not be used: its package is missing, or there is nobody to log in as."""
     found = []
     for name in config.logging.trackers:
         key = f"logging.use_{name}"

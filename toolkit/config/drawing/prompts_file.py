@@ -14,7 +14,7 @@ LISTS = (".json", ".jsonc", ".yaml", ".yml")
 
 
 def read_prompts(path: Path) -> list[Any]:
-    """The entries of a file, each as it may stand in a list of prompts. Empty lines, and lines that begin with #, are
+    """The entries of a file, each as it may be in a list of prompts. Empty lines, and lines that begin with #, are
     left out of text.
 
     Raises:

@@ -58,7 +58,7 @@ class ObjectiveConfig(Section):
     )
     diff_output_preservation_class: Annotated[str, _WITH_PRESERVATION, Shown(label="Class to preserve")] = Field(
         "",
-        description='Kind of thing that the trigger word is, such as "person". "": the caption without the trigger word.',
+        description='Class of the trigger word, such as "person". "": the caption without the trigger word.',
     )
     diff_output_preservation_multiplier: Annotated[
         float, _WITH_PRESERVATION, Shown(label="Weight of the class", level="expert")

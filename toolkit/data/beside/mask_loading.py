@@ -1,4 +1,4 @@
-"""Loads the mask of an example at the very size, crop and flip of its image."""
+"""Loads the mask of an example at exactly the size, crop and flip of its image."""
 
 from __future__ import annotations
 

@@ -169,6 +169,6 @@ def _with(example: Example, masks: Mapping[Path, MaskFile]) -> Example:
 
 
 def image_of(path: Path) -> Path | None:
-    """The image, without extension, whose mask a file is by its name; None if it is no mask."""
+    """The image, without extension, whose mask a file is by its name; None if it is not a mask."""
     match = _SIDECAR.fullmatch(path.stem)
     return None if match is None else path.with_name(match["image"])

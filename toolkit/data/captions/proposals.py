@@ -1,7 +1,7 @@
-"""Captions that a model proposes: in a file of their own until somebody accepts them.
+"""Captions that a model proposes: in a file of their own until someone accepts them.
 
 `proposals.jsonl` has a line for each picture; the last one of a picture counts. A line that a kill has cut off does not
-count, so that a job that is started again goes on with that picture.
+count, so that a job that is started again continues with that picture.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Written:
 
 
 def read_proposals(path: Path) -> dict[str, Proposal]:
-    """The proposals in a file, by picture; none if there is no file. Lines that are none are passed over."""
+    """The proposals in a file, by picture; none if there is no file. Lines that are not proposals are skipped."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -121,7 +121,7 @@ class CaptionFiles:
         """Write proposals beside their pictures. A caption that was changed since is kept, and so is a missing picture.
 
         Args:
-            proposals: those to write; dismissed ones are passed over.
+            proposals: those to write; dismissed ones are skipped.
         """
         num_written, kept = 0, []
         for proposal in proposals:

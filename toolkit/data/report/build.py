@@ -1,4 +1,4 @@
-"""Gathers what a report says of the datasets of a job."""
+"""Gathers what a report says about the datasets of a job."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def build_report(
         datasets: the job's `datasets`.
         scan: their scan.
         trigger_word: a word that each caption should have; None to look for none.
-        count: called with how many images have been looked at, of how many.
+        count: called with how many images have been read, of how many.
     """
     found = tuple(
         _of_dataset(

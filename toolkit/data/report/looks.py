@@ -76,7 +76,7 @@ def look_at(path: Path) -> Look | None:
 def looks_of(
     hashes: Mapping[Path, str], *, count: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[Path, Look]:
-    """The looks of images; those that cannot be read are left out. What was looked at before is not opened again.
+    """The looks of images; those that cannot be read are left out. Images seen before are not opened again.
 
     Args:
         hashes: image -> hash of its file.

@@ -35,7 +35,7 @@ figcaption{font-size:11px;overflow-wrap:anywhere;max-height:6.6em;overflow:auto}
 
 
 def as_page(report: Report, datasets: Sequence[DatasetConfig], scan: Scan, *, num_thumbnails: int = 24) -> str:
-    """The report with thumbnails of the very crops that are trained; of random ones, the one in the middle.
+    """The report with thumbnails of exactly the crops that are trained; of random ones, the one in the middle.
 
     Args:
         report: the report.

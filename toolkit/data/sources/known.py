@@ -27,7 +27,7 @@ def known_file() -> Path:
 class KnownFiles:
     """Facts about files on disk, by path. Another program may use the same file at the same time.
 
-    Nothing depends on it: if it cannot be read or written, files are opened again. A damaged file is made anew.
+    Nothing depends on it: if it cannot be read or written, files are opened again. A damaged file is made again.
 
     Args:
         file: where it is; asked at each use.

@@ -93,7 +93,7 @@ def add_up(
             "model without loss."
         )
     updates, lost, sizes = _sum_deltas(sources, weights, goal) if others else _sum_loras(sources, weights, goal)
-    # What the header says of the training is true of none of them.
+    # What the header says about the training is true of none of them.
     source = replace(sources[0], metadata={}, dtype=torch.float32 if len(sources) > 1 else sources[0].dtype)
     write_updates(output, source, updates, file_format=file_format or usual_format(source.model))
     names = ", ".join(f"{source.path} at {weight:g}" for source, weight in zip(sources, weights, strict=True))

@@ -43,7 +43,7 @@ def read_state(files: RowFiles, pieces: Sequence[Piece], count: int) -> dict[str
 
 
 def _blocks(files: RowFiles, key: str, piece: Piece, count: int) -> tuple[Tensor, Tensor]:
-    """Codes and scales of an 8-bit state. Where blocks cannot be kept, because rows end within one, they are made anew.
+    """Codes and scales of an 8-bit state. If blocks cannot be kept, because rows end within one, they are made again.
 
     Each process numbers the blocks from the first of its own values.
     """

@@ -1,4 +1,4 @@
-"""Whether a job that splits its model over cards has several, and what else stands in the way."""
+"""Whether a job that splits its model over cards has several, and what else is in the way."""
 
 from __future__ import annotations
 

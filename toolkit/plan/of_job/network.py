@@ -20,7 +20,7 @@ def network_inputs(
     sides: tuple[int, ...] | None = None,
     fixed: tuple[int, ...] | None = None,
 ) -> dict[str, Any]:
-    """What `PlanInputs` says of a network.
+    """What `PlanInputs` says about a network.
 
     Args:
         network: the job's `network` section.

@@ -2,7 +2,7 @@
 
 diffusers' modules import transformers, peft, accelerate and torch's compiler for type checks, decorators, and functions
 that most runs never call. While one of its modules is imported, these names are stand-ins that load the library when
-they are first used. Whoever else imports those libraries gets them as they are.
+they are first used. All other importers get those libraries unchanged.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def quick_imports() -> Iterator[None]:
 
 
 class _Packages(Mapping[str, list[str]]):
-    """What `importlib.metadata.packages_distributions()` says of one package, found without reading it for all of them.
+    """What `importlib.metadata.packages_distributions()` says about one package, found without reading all of them.
 
     diffusers asks it for three packages that few have.
     """

@@ -1,1 +1,1 @@
-"""Scores of samples by an image encoder: what the pictures say of the training, where losses say little."""
+"""Scores of samples by an image encoder: what the pictures say about the training, where losses say little."""

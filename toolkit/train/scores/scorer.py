@@ -57,7 +57,7 @@ class Scorer:
         folder: folder of the samples.
         trigger_word: the job's trigger word; None if it has none.
         device: where the encoder runs.
-        redact: removes secrets from a text, as in what samples say of themselves.
+        redact: removes secrets from a text, as in what samples say about themselves.
     """
 
     def __init__(

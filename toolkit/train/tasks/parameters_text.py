@@ -1,4 +1,4 @@
-"""What a picture says of itself as other programs read it: the text that the web UI of AUTOMATIC1111 writes."""
+"""What a picture says about itself as other programs read it: the text that the web UI of AUTOMATIC1111 writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def parameters_text(info: Mapping[str, Any]) -> str:
     """Prompt, negative prompt, and one line of settings; empty if nothing is known.
 
     Args:
-        info: what the picture says of itself, see `sample_info`.
+        info: what the picture says about itself, see `sample_info`.
     """
     if "prompt" not in info:
         return ""

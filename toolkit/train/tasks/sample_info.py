@@ -1,4 +1,4 @@
-"""What a sample picture says of itself: prompt, seed, step, and the settings of the training that it shows.
+"""What a sample picture says about itself: prompt, seed, step, and the settings of the training that it shows.
 
 A PNG holds it as JSON in its text `Comment`, a JPEG or WebP in the `ImageDescription` of its EXIF; and in the form that
 other programs read (`parameters_text`) in the text `parameters` or in the `UserComment`. The pixels are the same as
@@ -41,14 +41,14 @@ def sample_info(
     Args:
         item: what was drawn.
         step: number of completed steps.
-        metadata: what a file saved at this step would say of the training, see `file_metadata`.
+        metadata: what a file saved at this step would say about the training, see `file_metadata`.
         redact: removes secrets from a text.
     """
     return item_info(item, redact) | {"step": step} | {key: metadata[key] for key in _OF_THE_JOB if key in metadata}
 
 
 def item_info(item: SampleItem, redact: Callable[[str], str] = str) -> dict[str, Any]:
-    """What a picture says of what was asked for."""
+    """What a picture says about what was asked for."""
     values = {key: getattr(item, key) for key in _OF_THE_ITEM}
     return {key: redact(value) if isinstance(value, str) else value for key, value in values.items() if value != ""}
 

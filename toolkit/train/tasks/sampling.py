@@ -101,7 +101,7 @@ class Sampler:
     ) -> None:
         """Args not explained in the class:
 
-        describe: what a picture of an item says of itself at a step, see `sample_info`.
+        describe: what a picture of an item says about itself at a step, see `sample_info`.
         extras: inputs of adapters for an item, without a batch dimension.
         """
         self.learner = learner
@@ -236,7 +236,7 @@ def _from_text(text: str) -> Image.Image:
 
 
 def save_image(image: Image.Image, path: Path, info: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write an image file at high quality, completely or not at all. `info` is what it says of itself."""
+    """Write an image file at high quality, completely or not at all. `info` is what it says about itself."""
     content, kind = io.BytesIO(), _FORMATS[path.suffix]
     image.save(content, format=kind, quality=95, **save_options(kind, info))
     write_bytes(path, content.getvalue())

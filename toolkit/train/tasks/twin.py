@@ -51,7 +51,7 @@ class Twin:
 
 
 def _copy(trained: NetworkWeights, copy: NetworkWeights, *, source: str) -> None:
-    """Give a copy of a network the weights of now."""
+    """Give a copy of a network the current weights."""
     for (name, weight), (_, own) in zip(trained.named_parameters(), copy.named_parameters(), strict=True):
         if own.shape != weight.shape:
             shapes = " and ".join(" x ".join(map(str, one.shape)) for one in (own, weight))

@@ -56,7 +56,7 @@ class History:
 
         Args:
             grid: the grid of this run.
-            bundle: what the run resumes from, checked; None if it starts anew.
+            bundle: what the run resumes from, checked; None if it starts from scratch.
         """
         path = None if bundle is None else bundle.folder / f"{VALIDATION}.json"
         saved = read_json(path) if bundle is not None and path in bundle.files else {}
@@ -71,7 +71,7 @@ class History:
         return {"grid": self.grid.key, "base": self.base, "base_step": self.base_step, "rounds": rounds}
 
     def restart(self, base: Scores, step: int) -> None:
-        """Begin anew, with the scores of the base model, which are those of a step if it cannot be had otherwise."""
+        """Start over, with the scores of the base model, which are those of a step if it cannot be had otherwise."""
         self.base, self.base_step = base, step
         self.rounds.clear()
 

@@ -18,7 +18,7 @@ class Best:
     Attributes:
         step: its step.
         figure: the change with its interval; below 0 is better.
-        alike: steps of the other rounds that cannot be told apart from it.
+        alike: steps of the other rounds that do not differ significantly from it.
     """
 
     step: int
@@ -73,7 +73,7 @@ def gap(history: History, scored: Round) -> Interval | None:
 def over_fit(history: History) -> OverFit | None:
     """Whether the run over-fits, by its last rounds.
 
-    A gap alone is no fault: training images always improve more than others. It is one that the gap has opened by more
+    A gap alone is not a problem: training images always improve more. It is one if the gap has grown by more
     than its interval since the unseen images were best, in two rounds in a row.
     """
     found = [_opened(history, last) for last in range(len(history.rounds) - _IN_A_ROW, len(history.rounds))]

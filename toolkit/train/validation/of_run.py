@@ -31,7 +31,7 @@ class Validation:
     Args:
         config: the run's settings.
         grid: what is scored; None without validation.
-        bundle: what the run resumes from; None if it starts anew.
+        bundle: what the run resumes from; None if it starts from scratch.
     """
 
     def __init__(self, config: TrainingProcessConfig, grid: Grid | None, bundle: Bundle | None) -> None:

@@ -29,7 +29,7 @@ class ValidateTask:
         history: the rounds so far; part of every bundle.
         stages: reports to the user.
         recorder: takes the figures for TensorBoard.
-        save_best: writes the weights of the best round, given its step and what they are to say of themselves, and
+        save_best: writes the weights of the best round, given its step and what they are to say about themselves, and
             returns their path; None if they are not kept.
         is_enough: whether the training ends here, for want of better rounds.
     """

@@ -149,7 +149,7 @@ def num_bytes(folder: Path) -> int:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """The folders in a folder. One that is a link, whoever made it, leads elsewhere: nothing in it is ours."""
+    """The folders in a folder. One that is a link, no matter who made it, leads elsewhere: nothing in it is ours."""
     with contextlib.suppress(OSError):
         if not folder.is_symlink():
             yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())

@@ -1,4 +1,4 @@
-"""Proposed captions beside those that there are, and what people decide about them."""
+"""Proposed captions beside those that already exist, and what people decide about them."""
 
 from __future__ import annotations
 

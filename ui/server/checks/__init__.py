@@ -1,1 +1,1 @@
-"""What can be said of a job text before it starts."""
+"""What can be said about a job text before it starts."""

@@ -31,7 +31,7 @@ from ui.server.words import clean
 def report_of(
     found: CheckResult, estimate: Estimate | None, tree: Any = None, *, environment: Mapping[str, str] = os.environ
 ) -> CheckReport:
-    """All that is to be said of a job before it starts.
+    """All that is to be said about a job before it starts.
 
     Args:
         found: by the trainer's check.
@@ -64,7 +64,7 @@ def report_of(
 
 
 def unchecked(problems: Sequence[Problem]) -> CheckReport:
-    """The report of a text that was not looked at further: it names what this server must not read."""
+    """The report of a text that was not checked further: it names what this server must not read."""
     return CheckReport(
         ok=False,
         name=None,

@@ -45,8 +45,8 @@ class CheckInputs:
         text: of the job.
         vram_gb: plan for a card of this size instead of this machine.
         resume: `latest` or `none`.
-        from_step: go on from this checkpoint.
-        accept: go on although settings that shape the training have changed.
+        from_step: continue from this checkpoint.
+        accept: continue although settings that shape the training have changed.
     """
 
     text: str
@@ -80,7 +80,7 @@ class Checker:
         self._lock = threading.Lock()
 
     def check(self, asked: CheckInputs) -> CheckResult:
-        """What is to be said of a job text."""
+        """What is to be said about a job text."""
         find_known()  # a user's extension may load what it likes
         with self.texts.file(asked.text) as path:
             config: JobConfig | None = None

@@ -18,7 +18,7 @@ _NOT_IN_PROCESS = ("config.", "meta.", "job.")
 
 
 def with_fix(problem: Problem, tree: Any) -> Problem:
-    """The problem with the change that mends it, where its text suggests one.
+    """The problem with the change that fixes it, where its text suggests one.
 
     Args:
         problem: found in a job.
@@ -47,7 +47,7 @@ def way_to_fit(memory: Mapping[str, Any] | None) -> Fix | None:
 
 
 def _new_key(problem: Problem, tree: Any, section: str, key: str, value: Any) -> Fix | None:
-    """Another name for the key, or its place in another section; None if something stands there already."""
+    """Another name for the key, or its place in another section; None if there already is something."""
     if name := problem.suggestion:
         return (
             None

@@ -140,7 +140,7 @@ def _header(content: bytes) -> dict[str, Any]:
 
 
 def _embedded(content: bytes) -> dict[str, Any]:
-    """What a picture says of itself: text chunks of a PNG, and what the trainer writes into its samples."""
+    """What a picture says about itself: text chunks of a PNG, and what the trainer writes into its samples."""
     from PIL import Image
 
     try:

@@ -35,7 +35,7 @@ class CheckWorker:
         self._goodbye: threading.Timer | None = None
 
     def facts(self, path: Path, options: dict[str, Any], *, timeout_s: float) -> dict[str, Any] | None:
-        """What `job_facts` says of a job file; None if the process is busy, or has failed.
+        """What `job_facts` says about a job file; None if the process is busy, or has failed.
 
         Args:
             path: of the job file.

@@ -1,4 +1,4 @@
-"""Captions written one by one and in bulk, never over what somebody else has written meanwhile."""
+"""Captions written one by one and in bulk, never overwriting what someone else has written in the meantime."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Saved:
 
 
 def save(album: Album, edits: Sequence[CaptionEdit], file_id: FileId) -> Saved:
-    """Write captions: all of them, or none if somebody else has changed one since it was read.
+    """Write captions: all of them, or none if someone else has changed one since it was read.
 
     Raises:
         Refusal: a picture is gone, or a text cannot be one.
@@ -131,7 +131,7 @@ def apply(album: Album, pictures: Sequence[Picture], request: BulkApply, journal
 
 
 def write_changed(album: Album, changed: Sequence[Changed], journal: Journal, what: str) -> UndoStep:
-    """Write captions that can be taken back. The caller holds `lock` of the album."""
+    """Write captions that can be undone. The caller holds `lock` of the album."""
     step = journal.begin(what, [_former(it) for it in changed])
     _write_all(album, [(it.picture, it.after) for it in changed])
     album.forget()

@@ -142,7 +142,7 @@ class Companions:
 
 
 def report_options(folders: Iterable[Beside]) -> list[str]:
-    """What `python -m toolkit.data report` is told of them."""
+    """What `python -m toolkit.data report` is called with for them."""
     options = {REFERENCE: "--references", MASK: "--masks", COUNTERPART: "--counterparts"}
     return [f"{options[beside.role]}={beside.folder}" for beside in folders if beside.folder.is_dir()]
 

@@ -1,4 +1,4 @@
-"""Looks datasets over beside the server, in a process of its own, and keeps what was found."""
+"""Checks datasets beside the server, in a process of its own, and keeps what was found."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def replaced(texts: Sequence[str], find: str, text: str, *, is_regex: bool, has_
 
 
 def _answer(question: str) -> dict[str, Any]:
-    """What the program says of a question."""
+    """What the program says about a question."""
     try:
         answer = subprocess.run(
             [sys.executable, "-I", "-S", replace_all.__file__],

@@ -30,7 +30,7 @@ Badges = Mapping[str, Sequence[Badge]]
 
 @dataclass(frozen=True)
 class Findings:
-    """What the doctor says of the pictures of a dataset, and what belongs to them.
+    """What the doctor says about the pictures of a dataset, and what belongs to them.
 
     Attributes:
         badges: by name of a picture.
@@ -61,7 +61,7 @@ def row_of(dataset: Dataset) -> DatasetRow:
 
 
 def detail_of(dataset: Dataset, album: Album, companions: Companions) -> DatasetDetail:
-    """A dataset, looked at now."""
+    """A dataset, read now."""
     pictures = list(album.pictures().values())
     row = row_of(dataset).model_copy(
         update={
@@ -103,7 +103,7 @@ def chosen(album: Album, badges: Badges, selection: Selection) -> list[Picture]:
 
 
 def page_of(dataset: Dataset, album: Album, findings: Findings, pictures: Sequence[Picture]) -> list[PictureRow]:
-    """Some pictures with their captions and what the doctor says of them."""
+    """Some pictures with their captions and what the doctor says about them."""
     rows = []
     companions = findings.companions.of(dataset, album, pictures)
     for picture in pictures:

@@ -35,13 +35,13 @@ class Former:
 
 
 class Journal:
-    """Files of a dataset's own folder, one for each change, the newest of which can be taken back first."""
+    """Files of a dataset's own folder, one for each change, the newest of which can be undone first."""
 
     def __init__(self, own: Path) -> None:
         self.folder = own / _FOLDER
 
     def newest(self) -> UndoStep | None:
-        """The last change; None if there is none to take back."""
+        """The last change; None if there is none to undo."""
         for path in reversed(self._files()):
             found = self._read(path)
             if found is not None:
@@ -62,7 +62,7 @@ class Journal:
         """The former texts of the last change.
 
         Raises:
-            Refusal: it is not the last one, or was taken back.
+            Refusal: it is not the last one, or was undone.
         """
         newest = self.newest()
         if newest is None or newest.id != id_:
@@ -72,7 +72,7 @@ class Journal:
         return [Former(**text) for text in found["texts"]]
 
     def end(self, id_: str) -> None:
-        """Forget a change that was taken back."""
+        """Forget a change that was undone."""
         delete_file(self.folder / f"{id_}.json")
 
     def _files(self) -> list[Path]:

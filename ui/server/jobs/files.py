@@ -92,7 +92,7 @@ class _Listing:
 
     @functools.cached_property
     def by_id(self) -> dict[str, Path]:
-        """Made when somebody opens a file: a list of 500 jobs shows one picture of each."""
+        """Made when someone opens a file: a list of 500 jobs shows one picture of each."""
         return {file_id(self.job, path): path for path in _files(self.job)}
 
 
@@ -101,7 +101,7 @@ _lock = threading.Lock()
 
 
 def _listing(job: Job) -> _Listing:
-    """Made anew only when a file has come or gone: a page of 60 thumbnails must not name 10,000 files 60 times."""
+    """Made again only when a file has come or gone: a page of 60 thumbnails must not name 10,000 files 60 times."""
     stamps = (stamp(job.folder), stamp(job.folder / SAMPLES))
     with _lock:
         known = _listings.get(job.id)

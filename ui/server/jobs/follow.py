@@ -144,7 +144,7 @@ def _marked(content: bytes, marks: list[bytes]) -> list[bytes]:
 
 
 def parse_lines(lines: list[bytes]) -> list[dict[str, Any]]:
-    """The events in whole lines; what is none is passed over."""
+    """The events in whole lines; anything else is skipped."""
     try:
         together = json.loads(b"[%s]" % b",".join(filter(None, lines)))
     except (ValueError, RecursionError):  # one of them is broken: which one?

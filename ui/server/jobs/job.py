@@ -39,13 +39,13 @@ class Job:
         entry: what the index knows of it; None if nothing.
         runs: every start that is recorded.
         launch: the last start by the page; None if there was none.
-        notes: what people say of it.
+        notes: what people say about it.
         summary: of its events.
         settings: what its job text says, in few words.
         changed: when one of its files was changed last, in seconds since 1970.
         version: grows with every change that a page should see.
         waits: why the queue has not started it although it is its turn; empty if it is not.
-        planned: how long its run will take; None until somebody has worked that out.
+        planned: how long its run will take; None until someone has worked that out.
         trouble: why the page could not start it; empty if it could.
         away: its living process, if the folder was moved, deleted or replaced under it: then nothing is read there.
         lost: a sentence on that, also where the folder is now; empty if its process, if any, has its folder.
@@ -151,7 +151,7 @@ class Job:
             self._follower.close()
 
     def _lose(self, anchor: Anchor, entry: Entry | None) -> None:
-        """What is said of a run without its folder. What was read there before is kept."""
+        """What is said about a run without its folder. What was read there before is kept."""
         before = self.state, self.reason
         self.entry = entry
         self.launch = self.launch or anchor.launch

@@ -216,7 +216,7 @@ def output_of(folder: Path, launch: Launch, *, most_bytes: int = 20_000) -> str:
 def mistakes_in(text: str) -> tuple[str, list[str]]:
     """The last list of mistakes in what a start has printed: its heading, and a line for each. Empty if there is none.
 
-    A mistake of several lines is told by its first.
+    A mistake of several lines is reported by its first line.
     """
     lines = text.splitlines()
     for index in reversed(range(len(lines))):

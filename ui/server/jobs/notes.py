@@ -1,4 +1,4 @@
-"""`notes.json` of an output folder: what people say of a job on the page."""
+"""`notes.json` of an output folder: what people say about a job on the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTES_FILE = "notes.json"
 
 @dataclass(frozen=True)
 class Notes:
-    """What people say of a job.
+    """What people say about a job.
 
     Attributes:
         created: when the page made the job, in seconds since 1970; 0 if it did not.

@@ -1,4 +1,4 @@
-"""All jobs that the server knows, looked at again and again."""
+"""All jobs that the server knows, refreshed continuously."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ class Registry:
         self.hub.publish("jobs", Message(kind="jobs", jobs=rows))
 
     def _is_due(self, job: Job, now: float) -> bool:
-        """Whether a changed row is sent now: of a run that only goes on, at most twice a second."""
+        """Whether a changed row is sent now: of a run that only continues, at most twice a second."""
         sent = self._sent.get(job.id)
         if sent is None or sent.version == job.version:
             return sent is None

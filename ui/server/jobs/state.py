@@ -65,7 +65,7 @@ class Signs:
         launch: the last start by the page; None if there was none.
         is_launched: its process lives.
         run: the last start that the folder records; None if there was none.
-        owner: what the folder's lock says of who holds it.
+        owner: what the folder's lock says about who holds it.
         summary: of the events.
         waits: why a waiting job has not been started; empty if it is not its turn.
         quiet_s: seconds since the events said something new.
@@ -108,7 +108,7 @@ class Signs:
 
 
 def read_owner(folder: Path) -> dict[str, Any]:
-    """What a folder's lock says of who holds it, or has held it when he died."""
+    """What a folder's lock says about who holds it, or has held it when he died."""
     for name in (CLAIM_FILE, LOCK_FILE):
         try:
             owner = json.loads((folder / name).read_text(encoding="utf-8"))

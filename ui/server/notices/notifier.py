@@ -134,7 +134,7 @@ class Notifier:
             self.hub.publish("notices", Message(kind="notice", notice=notice))
 
     def _say_failed(self, reason: str) -> None:
-        """Pages are told once that the webhook does not work, until it has worked again."""
+        """Pages are notified once that the webhook does not work, until it has worked again."""
         log.warning("the webhook could not be delivered: %s", reason)
         notice = Notice(
             id=f"webhook {time.time_ns()}",

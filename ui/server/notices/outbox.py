@@ -23,7 +23,7 @@ _PAUSES_S = (10.0, 60.0, 600.0)
 class _Entry(Answer):
     """The last notice about one subject.
 
-    `sending` stands there before the call is made: a server that is killed meanwhile cannot know whether it arrived,
+    `sending` is written before the call is made: a server that is killed meanwhile cannot know whether it arrived,
     and does not send it twice.
     """
 

@@ -120,7 +120,7 @@ def remove_files(here: Here, id: Id, body: Removal) -> Removed:  # noqa: A002
 
 @router.patch("/{id}/captions", response_model=Captions, responses={409: {"model": Conflicts}})
 def write_captions(here: Here, id: Id, body: CaptionEdits) -> Captions | JSONResponse:  # noqa: A002
-    """Write captions: all of them, or none if somebody else has changed one since it was read."""
+    """Write captions: all of them, or none if someone else has changed one since it was read."""
     found = save(here.library.album(id), body.edits, partial(_file_id, id))
     if not found.conflicts:
         return Captions(captions=found.captions)
@@ -149,7 +149,7 @@ def apply_bulk(here: Here, id: Id, body: BulkApply) -> BulkDone:  # noqa: A002
 
 @router.post("/{id}/undo")
 def undo_bulk(here: Here, id: Id, body: UndoRequest) -> Undone:  # noqa: A002
-    """Take back the last change in bulk."""
+    """Undo the last change in bulk."""
     album = here.library.album(id)
     return undo(album, Journal(album.folder / OWN), body.id)
 

@@ -24,7 +24,7 @@ _AT_A_TIME = 2
 
 @router.post("/check")
 async def check(here: Here, request: Request, body: CheckRequest) -> CheckReport:
-    """All that can be said of a job before it starts. A page that has asked anew has closed its former request."""
+    """All that can be said about a job before it starts. A page that has asked again has closed its former request."""
     async with _room(request):
         if await request.is_disconnected():
             raise Refusal(409, "This check was replaced by a newer one.")

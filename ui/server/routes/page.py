@@ -20,7 +20,7 @@ def healthz() -> JSONResponse:
 
 @router.get("/{path:path}")
 def page(request: Request, path: str) -> Response:
-    """A file of the front end; what is none is a place within the page."""
+    """A file of the front end; anything else is a place within the page."""
     if path == "api" or path.startswith(("api/", "files/")):
         raise Refusal(404, "Not found.")
     return find_asset(services_of(request).options.dist, path, request.headers.get("if-none-match"))

@@ -34,7 +34,7 @@ class Session(Answer):
 
 
 class Fix(Answer):
-    """A change that mends a problem or makes a job fit, as edits of the job text: first new names, then values."""
+    """A change that fixes a problem or makes a job fit, as edits of the job text: first new names, then values."""
 
     label: str
     edits: dict[str, Any] = Field(

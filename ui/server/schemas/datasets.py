@@ -45,7 +45,7 @@ class DatasetId(Answer):
 
 
 class UndoStep(Answer):
-    """The last edit in bulk, which can be taken back."""
+    """The last edit in bulk, which can be undone."""
 
     id: str
     what: str
@@ -91,7 +91,7 @@ class DatasetDetail(DatasetRow):
 
 
 class Badge(Answer):
-    """What the doctor says of one picture."""
+    """What the doctor says about one picture."""
 
     kind: str
     title: str
@@ -154,7 +154,7 @@ class Captions(Answer):
 
 
 class Conflict(Answer):
-    """A caption that somebody else has changed meanwhile: both texts."""
+    """A caption that someone else has changed in the meantime: both texts."""
 
     file: str
     name: str
@@ -226,7 +226,7 @@ class UndoRequest(Body):
 
 
 class Undone(Answer):
-    """What was taken back."""
+    """What was undone."""
 
     num_restored: int
     kept: list[str] = Field(description="Captions that were edited since, and stay; at most 20.")

@@ -81,7 +81,7 @@ class CheckRequest(Body):
 
 
 class CheckReport(Answer):
-    """All that can be said of a job before it starts."""
+    """All that can be said about a job before it starts."""
 
     ok: bool
     name: str | None

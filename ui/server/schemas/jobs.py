@@ -156,9 +156,9 @@ class ActionRequest(Body):
     """`POST /api/jobs/{id}/{action}`: all of it optional.
 
     Attributes:
-        checkpoint: resume: the step to go on from; None for the newest.
+        checkpoint: resume: the step to continue from; None for the newest.
         steps: resume or start: train to this many steps.
-        accept: go on although settings that shape the training have changed.
+        accept: continue although settings that shape the training have changed.
         name: clone: of the new job.
     """
 

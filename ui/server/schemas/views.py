@@ -95,7 +95,7 @@ class Checkpoint(Answer):
     Attributes:
         samples: file ids of what was drawn at its step, in the order of the prompts.
         validation: what the round of validation at its step found; None if there was none.
-        mark: `best` round, or one that cannot be told apart from it (`alike`).
+        mark: `best` round, or one that does not differ significantly from it (`alike`).
     """
 
     step: int

@@ -44,7 +44,7 @@ class Loras:
         self._lock = threading.Lock()
 
     def all(self) -> LoraList:
-        """Every LoRA file, the newest first. Hidden folders and the states of runs are passed over."""
+        """Every LoRA file, the newest first. Hidden folders and the states of runs are skipped."""
         with self._lock:
             folders, is_cut = self._finder.find(), self._finder.is_cut
         paths = [folder / name for folder, names in folders.items() for name in names]
@@ -67,7 +67,7 @@ def look_for_weights(folder: str) -> tuple[tuple[str, ...], tuple[str, ...] | No
 
 
 def _info(path: Path, job_id: str | None) -> LoraInfo | None:
-    """What the list says of a file; None if it is gone or not a LoRA."""
+    """What the list says about a file; None if it is gone or not a LoRA."""
     state = stamp(path)
     facts = None if state is None else _facts(path, state)
     if facts is None or state is None:
@@ -99,7 +99,7 @@ def require_lora(path: str, roots: Roots, where: str) -> Path:
 
 
 def facts_of(path: Path) -> Facts | None:
-    """What a file says of itself; None if it is gone or not a LoRA."""
+    """What a file says about itself; None if it is gone or not a LoRA."""
     state = stamp(path)
     return None if state is None else _facts(path, state)
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: the settings in which they differ, each as the run was started with it."""
+"""Several runs side by side: the settings in which they differ, each as the run was started with it."""
 
 from __future__ import annotations
 

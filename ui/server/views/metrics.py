@@ -108,7 +108,7 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
         _kept.move_to_end(job.id)
         dropped = [_kept.popitem(last=False)[1] for _ in range(len(_kept) - _KEPT_JOBS)]
     for other in dropped:
-        with other.lock:  # somebody may be reading it
+        with other.lock:  # someone may be reading it
             other.close()
     with columns.lock:
         columns.update()
@@ -123,7 +123,7 @@ def metrics_of(job: Job, keys: list[str], first: int | None, last: int | None, p
 
 
 def close_curves() -> None:
-    """Let go of the logs of all jobs whose curves were looked at."""
+    """Let go of the logs of all jobs whose curves were read."""
     with _kept_lock:
         dropped = list(_kept.values())
         _kept.clear()

@@ -50,7 +50,7 @@ class SeenSteps:
 
         Args:
             job: the run.
-            step: counted from 1; one that has not been trained yet is told in advance.
+            step: counted from 1; one that has not been trained yet is predicted.
             picture: file id of a picture in a dataset; empty for none.
 
         Raises:

@@ -48,7 +48,7 @@ class Thumbs:
         """The file of a small copy: it appears whole, and never changes.
 
         Raises:
-            Refusal: it is no picture that can be shown.
+            Refusal: it is not a picture that can be shown.
             OSError: there is no room for the copy, or the picture has gone.
         """
         kept = self._place(path, size_px)

@@ -1,4 +1,4 @@
-"""What the rounds of validation of a job say of its steps."""
+"""What the rounds of validation of a job say about its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rounds_of(job: Job) -> list[dict[str, Any]]:
 
 
 def validated(job: Job) -> dict[int, tuple[str | None, Literal["best", "alike"] | None]]:
-    """What each round found, and whether it was the best or cannot be told apart from that, by step."""
+    """What each round found, and whether it was the best or does not differ significantly from that, by step."""
     rounds = {step: event for event in rounds_of(job) if (step := whole(event.get("step"))) is not None}
     best = next(reversed(rounds.values())).get("best") if rounds else None
     said = best if isinstance(best, dict) else {}

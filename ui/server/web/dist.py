@@ -49,7 +49,7 @@ def find_asset(dist: Path, path: str, known: str | None) -> Response:
 
 
 def is_stale(dist: Path) -> bool:
-    """Whether the front end was built from other sources than those that lie beside it; looked at once a minute."""
+    """Whether the front end was built from other sources than those that lie beside it; checked once a minute."""
     return _is_stale(dist, int(time.monotonic() // 60))
 
 

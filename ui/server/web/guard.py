@@ -103,7 +103,7 @@ class Guard:
 
 
 def is_from_here(headers: Headers, host: str) -> bool:
-    """Whether a page of this very server asks, or a program that is no browser."""
+    """Whether a page of this server itself asks, or a program that is not a browser."""
     site = headers.get("sec-fetch-site")
     if site is not None and site.lower() not in ("same-origin", "none"):
         return False
@@ -123,7 +123,7 @@ def is_upload(method: str, path: str) -> bool:
 
 
 def _closing(send: Send) -> Send:
-    """Close the connection with a refusal, so that its sender does not go on with what nobody reads."""
+    """Close the connection with a refusal, so that its sender does not continue with what nobody reads."""
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] >= 400:

@@ -39,7 +39,7 @@ class LeanForward:
         block: the block.
         shared: what all blocks of the transformer make of their arguments.
         device_of: the device that a layer computes on.
-        keeps: what it keeps for backward. 0: its inputs only, because whoever runs it runs it again before its backward
+        keeps: what it keeps for backward. 0: its inputs only, because its caller runs it again before its backward
             pass; 1: also the attention's output; 2: all that it needs.
 
     Attributes:
