@@ -1,4 +1,4 @@
-"""Steps that changed nothing because their loss or gradient was not finite: counted, reported, and limited in number."""
+"""Steps that changed nothing because their loss or gradient was not finite: counted, reported and limited."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_whole_transformer_is_written_with_the_weights_that_were_not_trained
     ("arguments", "what"),
     [
         (["--width", "0.3"], "must be between 0.01 and 0.25"),
-        (["--width", "0.1", "--step", "5"], "but of 2, 4, 6"),
+        (["--width", "0.1", "--step", "5"], "only of 2, 4, 6"),
     ],
 )
 def test_what_cannot_be_made_is_refused(

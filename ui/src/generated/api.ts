@@ -14,7 +14,7 @@ export interface Aside {
   num_bytes: number;
 }
 
-/** What the doctor says of one picture. */
+/** What the doctor says about one picture. */
 export interface Badge {
   kind: string;
   title: string;
@@ -157,7 +157,7 @@ export interface Captions {
   captions: CaptionRow[];
 }
 
-/** All that can be said of a job before it starts. */
+/** All that can be said about a job before it starts. */
 export interface CheckReport {
   ok: boolean;
   name: string | null;
@@ -254,7 +254,7 @@ export interface Comparison {
   settings: ComparedSetting[];
 }
 
-/** A caption that somebody else has changed meanwhile: both texts. */
+/** A caption that someone else has changed in the meantime: both texts. */
 export interface Conflict {
   file: string;
   name: string;
@@ -442,7 +442,7 @@ export interface FindingKind {
   count: number;
 }
 
-/** A change that mends a problem or makes a job fit, as edits of the job text: first new names, then values. */
+/** A change that fixes a problem or makes a job fit, as edits of the job text: first new names, then values. */
 export interface Fix {
   label: string;
   /** Dotted keys of the first process, such as `model.quantize`, to values; None takes a key away. */
@@ -1040,7 +1040,7 @@ export interface UndoRequest {
   id: string;
 }
 
-/** The last edit in bulk, which can be taken back. */
+/** The last edit in bulk, which can be undone. */
 export interface UndoStep {
   id: string;
   what: string;
@@ -1048,7 +1048,7 @@ export interface UndoStep {
   num_captions: number;
 }
 
-/** What was taken back. */
+/** What was undone. */
 export interface Undone {
   num_restored: number;
   /** Captions that were edited since, and stay; at most 20. */

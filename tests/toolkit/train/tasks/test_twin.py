@@ -129,7 +129,7 @@ def test_weights_with_other_layers_are_named_by_the_check(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"sample": {"model": "distilled"}}, "sample.model: FLUX.2 tiny (demo) has no twin `distilled`"),
+        ({"sample": {"model": "distilled"}}, "sample.model: FLUX.2 tiny (demo) has no `distilled`"),
         ({"sample": {"model": str(TINY)}}, f"sample.model: {TINY} is the model being trained"),
         (
             {"sample": {"model": "nowhere"}},
