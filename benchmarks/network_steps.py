@@ -2,7 +2,7 @@
 
 Whole steps of a job on a CPU: forward, backward, clipping and AdamW. A kind and the LoRA take turns in one process; the
 figure is the median of the ratio of their processor times in each turn. Kinds that the file already has are measured
-again only if they are named. On `mid`, a pair of steps takes 20 s of a core.
+again only if they are named. On `mid`, six pairs of steps take two minutes of a core.
 """
 
 from __future__ import annotations

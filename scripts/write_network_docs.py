@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from toolkit.networks.choices import NETWORKS, REFUSED_NETWORKS  # noqa: E402
 from toolkit.networks.settings import Shape  # noqa: E402
 
 DOCUMENT = Path("docs/networks.md")
+STEPS = REPOSITORY / "benchmarks/results/network_steps.json"
 MODELS = ("flux2_klein_4b", "flux2_klein_9b", "flux2")
 SETTINGS = {
     "lora": {"linear": 16},
@@ -110,7 +113,24 @@ def document() -> str:
             "",
         ]
         lines += measured
+    lines += ["", "## What a step costs", "", *_step_costs()]
     return "\n".join(lines) + "\n"
+
+
+def _step_costs() -> Iterator[str]:
+    """What `benchmarks.network_steps` has measured."""
+    found = json.loads(STEPS.read_text(encoding="utf-8"))
+    for size, kinds in found["sizes"].items():
+        costs = ", ".join(
+            f"{kind} {row['ratio']:.2f} ({min(row['ratios']):.2f} to {max(row['ratios']):.2f})"
+            for kind, row in kinds.items()
+        )
+        text = (
+            f"A whole step on the random model `{size}`, in multiples of that of a LoRA of rank 16: {costs}. "
+            f"Median and range of the processor times of pairs of steps in turns, {found['machine']}, "
+            f"{found['dtype']}, one thread, blocks {found['blocks']} (`python -m benchmarks.network_steps`)."
+        )
+        yield from textwrap.wrap(text, width=120)
 
 
 def _sizes() -> Iterator[list[str]]:
