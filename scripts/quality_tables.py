@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.quality_rows import ROWS, SHORT_PLAIN, Row
+from benchmarks.quality_rows import NETWORKS, ROWS, SHORT_PLAIN, Row
 from scripts.markdown_table import table
 from scripts.quality_figures import Figures
 
@@ -60,6 +60,26 @@ def _extra(found: Figures, row: Row, key: str) -> str:
 def network_table(found: Figures) -> list[str]:
     """Lines of the table of networks; empty before they have been measured."""
     return short_table(found, "lora, rank 32, lr 0.005", group="networks", extra=("file_bytes", "state_bytes", "cpu_s"))
+
+
+# Kinds with about as many weights, or with more, by their names in `NETWORK_KINDS`.
+_NETWORK_PAIRS = (
+    ("dora, rank 16", "lora, rank 16"),
+    ("loha, rank 8", "lora, rank 16"),
+    ("oft, blocks of 32", "lora, rank 16"),
+    ("fullrank", "lora, rank 16"),
+    ("lokr, factor 4", "lora, rank 16"),
+    ("lokr", "lora, rank 16"),
+    ("lokr", "lora, rank 4"),
+)
+
+
+def network_pairs(found: Figures) -> Iterator[str]:
+    """Lines of a list of verdicts on pairs of networks, smaller ones than that of `network_table`."""
+    keys = {row.name.partition(": ")[2].rpartition(", lr")[0]: row.key for row in NETWORKS}
+    for name, other in _NETWORK_PAIRS:
+        if found.has(keys[name]) and found.has(keys[other]):
+            yield f"- *{name}* against *{other}*: {found.verdict(keys[name], keys[other])}."
 
 
 def optimizer_table(found: Figures) -> list[str]:

@@ -137,6 +137,8 @@ def _masks(found: Figures) -> Iterator[str]:
         yield "## Does the mask mask?\n"
         yield from _taught("masked")
         yield from _compared(found, rows)
+        yield "\nWith a mask alone, nothing tells the run what to do outside it, and a LoRA changes that area, too."
+        yield "`inverted_mask_prior` has it drawn as the base draws it."
 
 
 def _guidance(found: Figures) -> Iterator[str]:
