@@ -91,7 +91,34 @@ class Arm:
 
 def ours(size: Size, *, recomputes: bool, dtype: torch.dtype, compiler: Compiler | None = None) -> Arm:
     """The step of a job; with a compiler that of one with `model.compile`."""
-    config = _config(dtype)
+    network, step = job_step(size, recomputes=recomputes, dtype=dtype, compiler=compiler)
+    trained: dict[str, list[Tensor]] = {}
+    for name, part in network.parts.items():
+        own: Any = part
+        trained |= {f"{name}.A": [own.lora_A], f"{name}.B": list(own.lora_B)}
+    transformer = network.model.transformer
+    latents, embeds = size.inputs(transformer.config)
+    return _arm(transformer, step, (latents, embeds.to(dtype)), dtype, trained)
+
+
+def job_step(
+    size: Size,
+    *,
+    recomputes: bool,
+    dtype: torch.dtype,
+    compiler: Compiler | None = None,
+    settings: dict[str, Any] | None = None,
+) -> tuple[Network, Callable[[int], Tensor]]:
+    """A network on its model, and a function that makes one update as a job does and returns its loss.
+
+    Args:
+        size: the model and its inputs.
+        recomputes: whether the blocks recompute.
+        dtype: of the products.
+        compiler: compiles the blocks.
+        settings: of the job's `network` section; a LoRA of rank `RANK` without any.
+    """
+    config = _config(dtype, settings or {})
     model: Any = Flux2TinyModel(config.model, device=CPU, dtype=dtype)
     model.transformer = size.transformer(dtype)
     multiply_wide(model.transformer, CPU, dtype)  # as whoever loads it does
@@ -108,16 +135,12 @@ def ours(size: Size, *, recomputes: bool, dtype: torch.dtype, compiler: Compiler
     stepper = Stepper(learner, objective, draws, OneProcess())
     latents, embeds = size.inputs(model.transformer.config)
     embeds = embeds.to(dtype)
-    trained: dict[str, list[Tensor]] = {}
-    for name, part in network.parts.items():
-        own: Any = part
-        trained |= {f"{name}.A": [own.lora_A], f"{name}.B": list(own.lora_B)}
 
     def step(index: int) -> Tensor:
         batch = Batch(index, latents, Condition(embeds), torch.ones(1), size.side**2)
         return stepper.train_step(index, [batch]).loss
 
-    return _arm(model.transformer, step, (latents, embeds), dtype, trained)
+    return network, step
 
 
 def plain(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
@@ -212,7 +235,7 @@ def _arm(
     return Arm(model, step, predict, gradients, trained)
 
 
-def _config(dtype: torch.dtype) -> TrainingProcessConfig:
+def _config(dtype: torch.dtype, network: dict[str, Any]) -> TrainingProcessConfig:
     with tempfile.TemporaryDirectory() as folder:
         train = {"dtype": "bf16" if dtype == torch.bfloat16 else "fp32"}
-        return job_of(Cell("small", 256, train=train), Path(folder))
+        return job_of(Cell("small", 256, train=train, network=network), Path(folder))

@@ -71,37 +71,38 @@ EDITS = (  # three times as slow
     Row("edit", "noise: linear", _train(timestep_type="linear", content_or_style="balanced")),
 )
 
-USUAL_LEVELS = "sigmoid, content"
+SHORT = 0.75
+"""Share of the steps at which networks, optimizers, noise levels, weightings and distances are compared: a plain run
+has not learned all by then, so that a faster one shows."""
+SHORT_PLAIN = Row("object", f"{PLAIN}, three quarters of the steps", share=SHORT, group="short")
+"""What they are compared with; otherwise `OBJECT_PLAIN`."""
+
 NOISE_LEVELS = {
-    USUAL_LEVELS: {},
     "sigmoid": {"content_or_style": "balanced"},
     "sigmoid, style": {"content_or_style": "style"},
     "linear": {"timestep_type": "linear", "content_or_style": "balanced"},
     "shift": {"timestep_type": "shift", "content_or_style": "balanced"},
     "beta": {"timestep_type": "beta", "content_or_style": "balanced"},
 }
-SHARES = (0.5, 1.0)
-
-
-def noise_row(name: str, share: float) -> Row:
-    """The row of noise levels, keys of `NOISE_LEVELS`, with a share of the steps."""
-    settings = NOISE_LEVELS[name]
-    if not settings and share == 1:
-        return OBJECT_PLAIN
-    steps = "all steps" if share == 1 else f"{share:.0%} of the steps"
-    return Row("object", f"noise: {name}, {steps}", _train(**settings), share=share, group="noise")
-
-
-NOISE = tuple(row for share in SHARES for name in NOISE_LEVELS if (row := noise_row(name, share)) != OBJECT_PLAIN)
-
-_BALANCED = {"timestep_type": "linear", "content_or_style": "balanced"}
+NOISE = tuple(
+    Row("object", f"noise: {name}", _train(**settings), share=SHORT, group="noise")
+    for name, settings in NOISE_LEVELS.items()
+)
+LINEAR = next(row for row in NOISE if row.name == "noise: linear")
+"""What weightings are compared with."""
 LOSSES = (
     *(
-        Row("object", f"weighting: {name}", _train(**_BALANCED, loss_weighting=name), group="losses")
+        Row(
+            "object",
+            f"weighting: {name}",
+            _train(**NOISE_LEVELS["linear"], loss_weighting=name),
+            share=SHORT,
+            group="losses",
+        )
         for name in ("even", "high_noise", "min_snr", "cosmap", "stepped")
     ),
     *(
-        Row("object", f"distance: {name}", _train(loss_type=name), group="losses")
+        Row("object", f"distance: {name}", _train(loss_type=name), share=SHORT, group="losses")
         for name in ("mae", "huber", "pseudo_huber")
     ),
 )
@@ -118,30 +119,46 @@ NETWORK_KINDS: dict[str, tuple[Settings, float]] = {
     "fullrank": ({"type": "fullrank"}, 1e-3),
 }
 NETWORKS = tuple(
-    Row("object", f"network: {name}, lr {lr:g}", {"network": network, "train": {"lr": lr}}, group="networks")
+    Row(
+        "object",
+        f"network: {name}, lr {lr:g}",
+        {"network": network, "train": {"lr": lr}},
+        share=SHORT,
+        group="networks",
+    )
     for name, (network, lr) in NETWORK_KINDS.items()
 )
 
 # The learning rate that docs/optimizers.md recommends, times 50, as for AdamW; 1 for those that find their own.
 OPTIMIZER_RATES = {
     "adamw8bit": 5e-3,
-    "adam": 5e-3,
-    "ademamix8bit": 5e-3,
     "adafactor": 5e-3,
     "lion": 1e-3,
     "muon": 5e-3,
-    "came": 5e-3,
-    "automagic": 5e-4,
+    "came": 3e-4,
+    "automagic": 5e-3,
     "prodigy": 1.0,
-    "prodigy8bit": 1.0,
+    "schedulefree_adamw": 5e-3,
     "prodigy_schedule_free": 1.0,
-    "schedulefree_adamw": 1.5e-2,
+    "ademamix8bit": 5e-3,
     "dadapt_adam": 1.0,
+    "prodigy8bit": 1.0,
+    "lion8bit": 1e-3,
+    "adam8bit": 5e-3,
+    "adam": 5e-3,
+    "dadapt_lion": 1.0,
+    "dadapt_adagrad": 1.0,
+    "adagrad": 5e-1,
 }
 OPTIMIZER_ROWS = tuple(
-    Row("object", f"optimizer: {name}, lr {lr:g}", _train(optimizer=name, lr=lr), group="optimizers")
+    Row(
+        "object",
+        f"optimizer: {name}, lr {lr:g}",
+        _train(optimizer=name, lr=lr, **({"lr_scheduler": "constant"} if OPTIMIZERS[name].keeps_average else {})),
+        share=SHORT,
+        group="optimizers",
+    )
     for name, lr in OPTIMIZER_RATES.items()
-    if name in OPTIMIZERS
 )
 
-ROWS = (*OBJECTIVES, *NETWORKS, *NOISE, *OPTIMIZER_ROWS, *LOSSES, *EDITS)
+ROWS = (*OBJECTIVES, SHORT_PLAIN, *NETWORKS, *NOISE, *OPTIMIZER_ROWS, *LOSSES, *EDITS)

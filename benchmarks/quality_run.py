@@ -106,7 +106,7 @@ def write_job(row: Row, folder: Path, *, seed: int, pictures: Callable[[str], Pa
         "optimizer": "adamw",
         "timestep_type": "sigmoid",
         "content_or_style": "content",
-        "dtype": "bf16",
+        "dtype": "fp32",
         "gradient_checkpointing": False,
         "disable_sampling": True,
     }

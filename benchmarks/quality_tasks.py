@@ -158,7 +158,7 @@ TASKS = {
         write_framed_dataset,
         lambda folder: {"folder_path": str(folder), "num_repeats": 2},
         _framed,
-        steps=80,
+        steps=40,
     ),
     "masked": Task(
         f"the emblem, from twelve pictures that all have the same {ONLY_BACKGROUND} background, drawn on others",

@@ -61,7 +61,7 @@ def job_of(cell: Cell, folder: Path) -> TrainingProcessConfig:
         "type": "sd_trainer",
         "training_folder": str(folder),
         "model": {"arch": _arch(cell), "name_or_path": str(folder), "quantize_cache": False} | cell.model,
-        "network": {"type": "lora", "linear": cell.rank},
+        "network": {"type": "lora", "linear": cell.rank} | cell.network,
         "datasets": [{"folder_path": str(folder), "resolution": cell.side_px}],
         "train": {"steps": 100, "lr": 1e-4, "dtype": "bf16", "batch_size": cell.batch} | cell.train,
     }

@@ -18,6 +18,7 @@ class Cell:
         batch: images per batch.
         model: settings of the job's `model` section.
         train: settings of the job's `train` section.
+        network: settings of the job's `network` section, over a LoRA of `rank`.
         has_baseline: whether the plain loop is measured beside ours.
         rank: of the LoRA.
         card_gb: of a larger card, ours may use so much; None for all of it.
@@ -28,6 +29,7 @@ class Cell:
     batch: int = 1
     model: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
     has_baseline: bool = False
     rank: int = RANK
     card_gb: float | None = None
@@ -35,7 +37,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell in words."""
-        settings = ", ".join(f"{key} {value}" for key, value in (self.model | self.train).items())
+        settings = ", ".join(f"{key} {value}" for key, value in (self.model | self.train | self.network).items())
         return (
             f"{self.arch}, {self.side_px} px, batch {self.batch}"
             + (f", rank {self.rank}" if self.rank != RANK else "")

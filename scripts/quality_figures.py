@@ -55,10 +55,12 @@ class Figures:
     Attributes:
         base: scores of the model before training, by task.
         rows: scores of each row by seed.
+        in_bf16: names of the rows that were trained with products in bf16, the others in fp32.
     """
 
     base: Mapping[str, Mapping[str, float]]
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    in_bf16: frozenset[str] = frozenset()
 
     def has(self, row: str) -> bool:
         """Whether a row has seeds enough for an interval that says something."""
@@ -83,6 +85,7 @@ class Figures:
 
     def difference(self, row: str, other: str, score: str) -> Interval:
         """How much more a row has than another, over the seeds of both: with a seed, both see the same noise."""
+        assert (row in self.in_bf16) == (other in self.in_bf16), f"{row!r} and {other!r} have other number formats"
         seeds = self._common_seeds(row, other)
         return Interval.of([self.rows[row][seed][score] - self.rows[other][seed][score] for seed in seeds])
 
@@ -106,4 +109,4 @@ class Figures:
 def figures() -> Figures:
     """What has been measured."""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return Figures(found["base"], found["rows"])
+    return Figures(found["base"], found["rows"], frozenset(found["in_bf16"]))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.quality_rows import OBJECT_PLAIN, ROWS, Row
+from benchmarks.quality_rows import NETWORKS, ROWS, SHORT_PLAIN, Row
 from scripts.markdown_table import table
 from scripts.quality_figures import Figures
 
 USUAL_SEEDS = 5
+OPTIMIZER_RULE = (
+    "All train a LoRA of rank 32. Learning rates are those that the optimizers are recommended with, times 50, as "
+    "AdamW's; optimizers that find their own have 1. The schedule is a cosine, but constant for the schedule-free ones."
+)
 
 
 def rows_of(found: Figures, *, task: str = "object", group: str) -> list[Row]:
@@ -55,17 +59,45 @@ def _extra(found: Figures, row: Row, key: str) -> str:
 
 def network_table(found: Figures) -> list[str]:
     """Lines of the table of networks; empty before they have been measured."""
-    return _with_plain(found, "lora, rank 32, lr 0.005", group="networks", extra=("file_bytes", "state_bytes", "cpu_s"))
+    return short_table(found, "lora, rank 32, lr 0.005", group="networks", extra=("file_bytes", "state_bytes", "cpu_s"))
+
+
+# Kinds with about as many weights, or with more, by their names in `NETWORK_KINDS`.
+_NETWORK_PAIRS = (
+    ("dora, rank 16", "lora, rank 16"),
+    ("loha, rank 8", "lora, rank 16"),
+    ("oft, blocks of 32", "lora, rank 16"),
+    ("fullrank", "lora, rank 16"),
+    ("lokr, factor 4", "lora, rank 16"),
+    ("lokr", "lora, rank 16"),
+    ("lokr", "lora, rank 4"),
+)
+
+
+def network_pairs(found: Figures) -> Iterator[str]:
+    """Lines of a list of verdicts on pairs of networks, smaller ones than that of `network_table`."""
+    keys = {row.name.partition(": ")[2].rpartition(", lr")[0]: row.key for row in NETWORKS}
+    for name, other in _NETWORK_PAIRS:
+        if found.has(keys[name]) and found.has(keys[other]):
+            yield f"- *{name}* against *{other}*: {found.verdict(keys[name], keys[other])}."
 
 
 def optimizer_table(found: Figures) -> list[str]:
     """Lines of the table of optimizers; empty before they have been measured."""
-    return _with_plain(found, "adamw, lr 0.005", group="optimizers", extra=("state_bytes", "cpu_s"))
+    return short_table(found, "adamw, lr 0.005", group="optimizers", extra=("state_bytes", "cpu_s"))
 
 
-def _with_plain(found: Figures, plain: str, *, group: str, extra: Sequence[str]) -> list[str]:
+def short_table(found: Figures, plain: str, *, group: str, extra: Sequence[str] = ()) -> list[str]:
+    """Lines of the table of a group that is compared with `SHORT_PLAIN`; empty before any has been measured.
+
+    Args:
+        found: what has been measured.
+        plain: what the plain row is called among them.
+        group: a group of `ROWS`.
+        extra: see `score_table`.
+    """
     rows = {row.name.partition(": ")[2]: row for row in rows_of(found, group=group)}
     if not rows:
         return []
-    rows = {plain: OBJECT_PLAIN} | rows
-    return list(score_table(found, rows, against=OBJECT_PLAIN, name=group.removesuffix("s"), extra=extra))
+    rows = {plain: SHORT_PLAIN} | rows
+    return list(score_table(found, rows, against=SHORT_PLAIN, name=group.removesuffix("s"), extra=extra))

@@ -42,3 +42,6 @@ def test_rows_are_compared_seed_by_seed_and_told_apart_only_outside_the_interval
     found = Figures({}, {"plain": seeds, "more": more, "unsteady": unsteady})
     assert found.verdict("more", "plain") == "learns more (+0.05 ± 0.00)"
     assert found.verdict("unsteady", "plain") == "no difference shown"
+    mixed = Figures({}, found.rows, frozenset({"more"}))
+    with pytest.raises(AssertionError, match="'more' and 'plain' have other number formats"):
+        mixed.verdict("more", "plain")
