@@ -121,7 +121,8 @@ class ComponentLoader:
         if shards is not None:
             spread(module, shapes, shards)
         if placement.streamed:
-            self._offloads.setdefault(component, []).append(placement.offload(module))
+            offload = placement.offload(module, is_compiled=self.config.compile)
+            self._offloads.setdefault(component, []).append(offload)
         if placement.cards:
             self._cards = placement.split(module)
         return module

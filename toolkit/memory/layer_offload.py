@@ -14,12 +14,12 @@ Without it, autograd would keep views of a buffer that is then overwritten, so i
 fetches the block when it is unpacked. Backward is done with a block before it enters an earlier one, because autograd
 always runs the latest operation that is ready.
 
-Compiling each block works: the hooks stay outside the compiled code.
+Compiling each block works if it is said beforehand: the hooks then stay outside the compiled code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -98,6 +98,7 @@ class LayerOffload:
         streamed: indices of the blocks to stream.
         device: the device that the model runs on.
         ring_size: number of buffers on the device; at least 2 for copies to overlap with computation.
+        is_compiled: whether blocks may be compiled. The compiler is then loaded, which takes longer than torch itself.
 
     Attributes:
         is_recomputed: whether blocks run with gradient checkpointing, see above.
@@ -111,9 +112,11 @@ class LayerOffload:
         *,
         device: torch.device,
         ring_size: int = RING_SIZE,
+        is_compiled: bool = False,
     ) -> None:
         self.blocks = list(blocks)
         self.device = device
+        self.is_compiled = is_compiled
         self.is_recomputed = False
         self.own_backward: Collection[nn.Module] = ()
         self._order = sorted(streamed)
@@ -133,10 +136,10 @@ class LayerOffload:
         for _ in range(self._ring_size):
             self._ring.append(_Buffer(torch.empty(largest, dtype=torch.uint8, device=self.device)))
         if self._order:
-            end = torch.compiler.disable(self._end)
+            uncompiled: Callable[[Any], Any] = torch.compiler.disable if self.is_compiled else lambda hook: hook
+            end = uncompiled(self._end)
             for index, block in enumerate(self.blocks):
-                begin = torch.compiler.disable(partial(self._begin, index))
-                self._hooks.append(block.register_forward_pre_hook(begin))
+                self._hooks.append(block.register_forward_pre_hook(uncompiled(partial(self._begin, index))))
                 self._hooks.append(block.register_forward_hook(end, always_call=True))
 
     def detach(self) -> None:

@@ -68,10 +68,15 @@ class Placement:
             return _HOST
         return self.cards[index] if self.cards else self.device
 
-    def offload(self, model: nn.Module) -> LayerOffload:
-        """Start streaming the blocks of the loaded model; what is added to it later stays on the device."""
+    def offload(self, model: nn.Module, *, is_compiled: bool = False) -> LayerOffload:
+        """Start streaming the blocks of the loaded model; what is added to it later stays on the device.
+
+        Args:
+            model: the loaded model.
+            is_compiled: whether its blocks may be compiled.
+        """
         blocks = [model.get_submodule(name) for name in self.blocks]
-        offload = LayerOffload(blocks, self.streamed, device=self.device)
+        offload = LayerOffload(blocks, self.streamed, device=self.device, is_compiled=is_compiled)
         offload.attach()
         return offload
 

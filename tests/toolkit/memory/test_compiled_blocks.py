@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def _two_steps(kind: type[Setup], share: float, *, checkpointing: bool, compiled
     """What they give, and how many graphs were compiled."""
     torch.compiler.reset()
     counters.clear()
-    setup = kind(share, checkpointing=checkpointing, kind=LayerOffload)
+    setup = kind(share, checkpointing=checkpointing, kind=partial(LayerOffload, is_compiled=True))
     setup.offload._stream = LateStream("late")
     for block in setup.blocks[compiled]:
         block.compile(backend="aot_eager")

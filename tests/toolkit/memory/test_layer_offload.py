@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ class Setup:
     """The tiny model with a LoRA that is not zero, offloaded or not."""
 
     def __init__(
-        self, share: float, *, checkpointing: bool = False, kind: type[LayerOffload] = PoisonedOffload
+        self, share: float, *, checkpointing: bool = False, kind: Callable[..., LayerOffload] = PoisonedOffload
     ) -> None:
         self.model: Flux2TinyModel = tiny_model("transformer")
         self.prepare()

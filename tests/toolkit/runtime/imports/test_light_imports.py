@@ -42,7 +42,8 @@ def test_a_cached_run_loads_no_library_that_it_does_not_need_and_learns_the_same
     # Six seconds: the only run that starts with nothing loaded.
     cached = {"cache_latents_to_disk": True, "cache_text_embeddings": True}
     dataset = {"folder_path": str(write_dataset(tmp_path / "pictures")), "resolution": 32, **cached}
-    job = write_job(tmp_path, train={"steps": 2}, datasets=[dataset])
+    model = {"layer_offloading": True, "layer_offloading_transformer_percent": 0.5}
+    job = write_job(tmp_path, train={"steps": 2}, datasets=[dataset], model=model)
     assert run_job(job).status == "done"
     first = losses(tmp_path / "output" / "job")
     (tmp_path / "output").rename(tmp_path / "first")
