@@ -1,6 +1,6 @@
 """Encoding images, and batches from 10 to 10,000 of them: `python -m benchmarks.data_speed --out FILE`.
 
-Both are measured in this process with the tiny model's VAE. Encoding is compared with the same encoder without help
+All is measured in this process with the tiny model's VAE. Encoding is compared with the same encoder without help
 from other threads, in turns on the same photos, each time into an empty cache; a first turn of each is not counted.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLFlux2
 
 from benchmarks.data import ROOT, write_images
 from benchmarks.setting import setting
@@ -26,7 +28,9 @@ from toolkit.config import DatasetConfig, ModelConfig
 from toolkit.data import BatchPlan, scan_datasets
 from toolkit.data.examples import Example
 from toolkit.encode import storage
+from toolkit.encode.cache import TensorCache
 from toolkit.encode.encodings import Encodings
+from toolkit.encode.packing import pack, unpack
 from toolkit.encode.pictures import ImageEncoder
 from toolkit.encode.prompts import PromptEncoder
 from toolkit.files import Disk, write_json
@@ -35,6 +39,8 @@ from toolkit.parallel.ranks import OneProcess
 from toolkit.randomness import Draws
 from toolkit.train.feed.encoded import Encoded
 from toolkit.train.feeder import Feeder, FeedSettings
+from toolkit.weights.tensor_files import checksum
+from toolkit.weights.tensor_index import map_bytes
 
 COUNTS, FETCHES = (10, 100, 1_000, 10_000), 400
 
@@ -103,6 +109,25 @@ def encoding(folder: Path, *, count: int, resolution: int, turns: int) -> dict[s
     return {"images": count, "resolution": resolution, "turns": turns, **rows, "ratio": round(ratio, 3)}
 
 
+def batched(vae: Any, side_px: int, *, rounds: int) -> dict[str, Any]:
+    """Processor time per picture of a VAE's encoder, one at a time and four together, and whether bits are equal."""
+    pixels = torch.rand(4, 3, side_px, side_px, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    arms: dict[str, Callable[[], torch.Tensor]] = {
+        "one_at_a_time": lambda: torch.cat([vae.encode(one[None]).latent_dist.mode() for one in pixels]),
+        "four_together": lambda: vae.encode(pixels).latent_dist.mode(),
+    }
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    made = {}
+    with torch.inference_mode():
+        for _ in range(rounds + 1):
+            for name, encode_four in arms.items():
+                busy = time.process_time()
+                made[name] = encode_four()
+                times[name].append((time.process_time() - busy) / 4)
+    found = {f"{name}_processor_s": round(statistics.median(values[1:]), 4) for name, values in times.items()}
+    return {"side_px": side_px, **found, "equal_bits": torch.equal(*made.values())}
+
+
 class _Unsynced(Disk):
     """Waits for no drive, because only reading is measured."""
 
@@ -153,6 +178,40 @@ def fetching(folder: Path, counts: Sequence[int], size: Size, *, in_memory: bool
     return found
 
 
+def entries(folder: Path, count: int, size: Size) -> dict[str, Any]:
+    """Milliseconds to read the latents of an image: from a file of its own, and as a piece of one mapped file of all.
+
+    Both are copied out and compared with their checksum, as what is kept in memory must be. What reading a text takes
+    is measured without its file: unpacking it from memory.
+    """
+    files.disk = _Unsynced()
+    folder.mkdir()
+    cache, shard, latents = TensorCache(folder / "files", is_lasting=False), folder / "shard", torch.randn(size.latents)
+    with shard.open("wb") as file:
+        for index in range(count):
+            cache.put(f"latents_{index}", {"tensor": latents})
+            file.write(latents.numpy().data)
+    whole, crc = map_bytes(shard, 0, count * latents.nbytes), checksum(latents)
+    packed = pack(torch.randn(size.text).to(size.dtype))
+
+    def from_shard(index: int) -> None:
+        part = whole[index * latents.nbytes :][: latents.nbytes].view(torch.float32).view(size.latents).clone()
+        assert checksum(part) == crc
+
+    arms: dict[str, Callable[[int], object]] = {
+        "file_ms": lambda index: cache.get(f"latents_{index}"),
+        "piece_of_a_mapped_file_ms": from_shard,
+        "unpacking_a_text_ms": lambda index: unpack(packed),
+    }
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for index in random.Random(0).sample(range(count), min(count, FETCHES)):
+        for name, read in arms.items():
+            begin = time.perf_counter()
+            read(index)
+            times[name].append(1000 * (time.perf_counter() - begin))
+    return {"entries": count, **{name: round(statistics.median(values), 3) for name, values in times.items()}}
+
+
 def noise_ms(size: Size) -> float:
     """Milliseconds to draw the noise of a sample."""
     draws, times = Draws(0), []
@@ -166,7 +225,7 @@ def noise_ms(size: Size) -> float:
 def main() -> None:
     """Measure both, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("encoding", "fetching"))
+    parser.add_argument("--only", choices=("encoding", "batches", "fetching", "entries"))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="images to fetch batches of")
     parser.add_argument("--turns", type=int, default=3)
@@ -177,12 +236,23 @@ def main() -> None:
     results |= setting(on_card=False)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if arguments.only != "fetching":
+        if arguments.only in (None, "entries"):
+            for size, count in ((TINY, max(arguments.counts)), (KLEIN, 100)):
+                results[f"entries, {size.name}"] = entries(folder / f"entries, {size.name}", count, size)
+                print(size.name, results[f"entries, {size.name}"], flush=True)
+        if arguments.only in (None, "encoding"):
             results["encoding"] = encoding(
                 folder / "encoding", count=arguments.images, resolution=arguments.resolution, turns=arguments.turns
             )
             print(json.dumps(results["encoding"], indent=2), flush=True)
-        if arguments.only != "encoding":
+        if arguments.only in (None, "batches"):
+            model = tiny()
+            model.load("vae")
+            torch.manual_seed(0)
+            vaes = (("tiny", model.vae, 64, 20), ("FLUX.2's size", AutoencoderKLFlux2().eval(), 128, 2))
+            results["batches"] = {name: batched(vae, side_px, rounds=n) for name, vae, side_px, n in vaes}
+            print(results["batches"], flush=True)
+        if arguments.only in (None, "fetching"):
             for name, in_memory in (("from disk", False), ("in memory", True)):
                 found = fetching(folder, arguments.counts, TINY, in_memory=in_memory)
                 results[name] = results.get(name, {}) | found

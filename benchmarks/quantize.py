@@ -141,7 +141,6 @@ def _import_everything(qtype: str | None) -> None:
     if qtype is not None:
         quantize_layer(quantized, "0", qtype)
     quantized(_normal(1, 64))
-    torch.compiler.disable(_normal)  # what streams blocks loads the compiler
 
 
 def _cpu_s(start: dict[str, Any]) -> float:
