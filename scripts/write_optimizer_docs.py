@@ -39,7 +39,8 @@ What that says, for a small LoRA and a short run:
   from it, in 2 % of the state. Take one of the two where memory is short.
 - **prodigy** found a rate at which it learned; it was not told apart from AdamW at 5e-3.
 - **automagic** at AdamW's rate and **came** at a seventeenth of it were not told apart from AdamW either.
-- **schedulefree_adamw** learned more in these steps than AdamW with a cosine. Its rate stays up to the end.
+- **schedulefree_adamw** learned more in these steps than AdamW with a cosine. It was not told apart from AdamW at a
+  constant rate, which ruined the model with one seed of five.
 - **lion** at a fifth of AdamW's rate learned less in these steps. A higher rate was not tried.
 """
 _RULES = """
