@@ -150,15 +150,21 @@ OPTIMIZER_RATES = {
     "dadapt_adagrad": 1.0,
     "adagrad": 5e-1,
 }
-OPTIMIZER_ROWS = tuple(
+_CONSTANT = {"lr_scheduler": "constant"}
+OPTIMIZER_ROWS = (
     Row(
-        "object",
-        f"optimizer: {name}, lr {lr:g}",
-        _train(optimizer=name, lr=lr, **({"lr_scheduler": "constant"} if OPTIMIZERS[name].keeps_average else {})),
-        share=SHORT,
-        group="optimizers",
-    )
-    for name, lr in OPTIMIZER_RATES.items()
+        "object", "optimizer: adamw, constant schedule, lr 0.005", _train(**_CONSTANT), share=SHORT, group="optimizers"
+    ),
+    *(
+        Row(
+            "object",
+            f"optimizer: {name}, lr {lr:g}",
+            _train(optimizer=name, lr=lr, **(_CONSTANT if OPTIMIZERS[name].keeps_average else {})),
+            share=SHORT,
+            group="optimizers",
+        )
+        for name, lr in OPTIMIZER_RATES.items()
+    ),
 )
 
 ROWS = (*OBJECTIVES, SHORT_PLAIN, *NETWORKS, *NOISE, *OPTIMIZER_ROWS, *LOSSES, *EDITS)

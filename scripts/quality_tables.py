@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.quality_rows import NETWORKS, ROWS, SHORT_PLAIN, Row
+from benchmarks.quality_rows import ROWS, SHORT_PLAIN, Row
 from scripts.markdown_table import table
 from scripts.quality_figures import Figures
 
 USUAL_SEEDS = 5
 OPTIMIZER_RULE = (
     "All train a LoRA of rank 32. Learning rates are those that the optimizers are recommended with, times 50, as "
-    "AdamW's; optimizers that find their own have 1. The schedule is a cosine, but constant for the schedule-free ones."
+    "AdamW's; optimizers that find their own have 1. The schedule is a cosine, but constant for the schedule-free ones "
+    "and where a row says so."
 )
 
 
@@ -62,23 +63,26 @@ def network_table(found: Figures) -> list[str]:
     return short_table(found, "lora, rank 32, lr 0.005", group="networks", extra=("file_bytes", "state_bytes", "cpu_s"))
 
 
-# Kinds with about as many weights, or with more, by their names in `NETWORK_KINDS`.
-_NETWORK_PAIRS = (
-    ("dora, rank 16", "lora, rank 16"),
-    ("loha, rank 8", "lora, rank 16"),
-    ("oft, blocks of 32", "lora, rank 16"),
-    ("fullrank", "lora, rank 16"),
-    ("lokr, factor 4", "lora, rank 16"),
-    ("lokr", "lora, rank 16"),
-    ("lokr", "lora, rank 4"),
-)
+# Rows of a group to compare with each other, by their names without learning rates.
+_PAIRS = {
+    "networks": (
+        ("dora, rank 16", "lora, rank 16"),
+        ("loha, rank 8", "lora, rank 16"),
+        ("oft, blocks of 32", "lora, rank 16"),
+        ("fullrank", "lora, rank 16"),
+        ("lokr, factor 4", "lora, rank 16"),
+        ("lokr", "lora, rank 16"),
+        ("lokr", "lora, rank 4"),
+    ),
+    "optimizers": (("schedulefree_adamw", "adamw, constant schedule"),),
+}
 
 
-def network_pairs(found: Figures) -> Iterator[str]:
-    """Lines of a list of verdicts on pairs of networks, smaller ones than that of `network_table`."""
-    keys = {row.name.partition(": ")[2].rpartition(", lr")[0]: row.key for row in NETWORKS}
-    for name, other in _NETWORK_PAIRS:
-        if found.has(keys[name]) and found.has(keys[other]):
+def pair_verdicts(found: Figures, *, group: str) -> Iterator[str]:
+    """Lines of a list of how rows of `networks` or `optimizers` differ from others than that of the table."""
+    keys = {row.name.partition(": ")[2].rpartition(", lr")[0]: row.key for row in rows_of(found, group=group)}
+    for name, other in _PAIRS[group]:
+        if name in keys and other in keys:
             yield f"- *{name}* against *{other}*: {found.verdict(keys[name], keys[other])}."
 
 

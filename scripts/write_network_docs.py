@@ -15,7 +15,7 @@ from benchmarks.quality_real import GOAL  # noqa: E402
 from scripts.generated import write_or_check  # noqa: E402
 from scripts.markdown_table import table  # noqa: E402
 from scripts.quality_figures import figures  # noqa: E402
-from scripts.quality_tables import network_pairs, network_table  # noqa: E402
+from scripts.quality_tables import network_table, pair_verdicts  # noqa: E402
 from toolkit.cards import find_cards  # noqa: E402
 from toolkit.config import NetworkConfig  # noqa: E402
 from toolkit.networks.choices import NETWORKS, REFUSED_NETWORKS  # noqa: E402
@@ -136,7 +136,14 @@ def document() -> str:
             "What each kind learns and keeps on the tiny FLUX.2; [quality](quality.md) says how it was measured.",
             "",
         ]
-        lines += [*measured, "", "Among the smaller ones:", "", *network_pairs(figures()), _WHICH.rstrip("\n")]
+        lines += [
+            *measured,
+            "",
+            "Among the smaller ones:",
+            "",
+            *pair_verdicts(figures(), group="networks"),
+            _WHICH.rstrip("\n"),
+        ]
     lines += ["", "## What a step costs", "", *_step_costs()]
     return "\n".join(lines) + "\n"
 

@@ -138,7 +138,8 @@ def _masks(found: Figures) -> Iterator[str]:
         yield from _taught("masked")
         yield from _compared(found, rows)
         yield "\nWith a mask alone, nothing tells the run what to do outside it, and a LoRA changes that area, too."
-        yield "`inverted_mask_prior` has it drawn as the base draws it."
+        yield "`inverted_mask_prior` trains it towards what the base draws. In these steps, little of the emblem was learned"
+        yield "on other backgrounds."
 
 
 def _guidance(found: Figures) -> Iterator[str]:
