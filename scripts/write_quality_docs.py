@@ -138,8 +138,8 @@ def _masks(found: Figures) -> Iterator[str]:
         yield from _taught("masked")
         yield from _compared(found, rows)
         yield "\nWith a mask alone, nothing tells the run what to do outside it, and a LoRA changes that area, too."
-        yield "`inverted_mask_prior` trains it towards what the base draws. In these steps, little of the emblem was learned"
-        yield "on other backgrounds."
+        yield "`inverted_mask_prior` trains it towards what the base draws. In these steps, little of the emblem"
+        yield "was learned on other backgrounds."
 
 
 def _guidance(found: Figures) -> Iterator[str]:
