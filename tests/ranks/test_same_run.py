@@ -26,7 +26,7 @@ VALIDATION = {"validation_config": {"validate_every_n_steps": 2, "max_images": 1
 # What each draws is drawn anew in each batch; five pictures and batches of two: every third batch is short.
 CASES: dict[str, dict[str, Any]] = {
     "everything": {
-        "model": {"quantize": True, "qtype": "qfloat8"},
+        "model": {"quantize": True, "qtype": "qfloat8", "layer_offloading": True, "activation_offloading": True},
         "network": {"type": "lora", "linear": 2, "dropout": 0.3},
         "train": {
             "optimizer": "adamw8bit",
@@ -46,8 +46,9 @@ def write(folder: Path, base: Path, *, accumulation: int = 1, **sections: Any) -
     folder.mkdir(parents=True, exist_ok=True)
     train = {"steps": STEPS, "gradient_accumulation": accumulation, "gradient_checkpointing": False}
     images = write_dataset(folder / "images", count=5)
+    dataset = {"folder_path": str(images), "resolution": 32, "caption_dropout_rate": 0.3}
     merged = {
-        "datasets": [{"folder_path": str(images), "resolution": 32, "caption_dropout_rate": 0.3}],
+        "datasets": [dataset],
         **sections,
         "train": train | sections.get("train", {}),
         "model": {"name_or_path": str(base)} | sections.get("model", {}),
@@ -59,6 +60,17 @@ def state(folder: Path) -> dict[str, Tensor]:
     """All tensors that a run has written."""
     files = sorted((folder / "output" / "job").rglob("*.safetensors"))
     return {f"{path.name} {name}": tensor for path in files for name, tensor in read_tensors(path).items()}
+
+
+def _with_references_and_regularisation(folder: Path) -> list[dict[str, Any]]:
+    """Pictures with a reference each, and others that a model is to keep; each batch is of one of the two."""
+    pictures, kept = (str(write_dataset(folder / name, count=3)) for name in ("own", "kept"))
+    references = str(write_dataset(folder / "before", count=3, size_px=64))
+    both = {"resolution": 32, "caption_dropout_rate": 0.3}
+    return [
+        {"folder_path": pictures, "control_path": references, **both},
+        {"folder_path": kept, "is_reg": True, **both},
+    ]
 
 
 def is_same(folder: Path, other: Path) -> bool:
@@ -101,7 +113,11 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
         (tmp_path / folder).mkdir()
         sections = CASES[name] if name in CASES else PARALLEL_JOBS[name](tmp_path / folder)
         if name == "everything":  # the first rank scores the pictures of all
-            sections = sections | {"sample": SAMPLES | {"score_with": str(encoder)}}
+            samples = [*SAMPLES["samples"], {"prompt": "an edit", "ctrl_img": str(tmp_path / folder / "before" / "0.png")}]
+            sections = sections | {
+                "sample": SAMPLES | {"score_with": str(encoder), "samples": samples},
+                "datasets": _with_references_and_regularisation(tmp_path / folder),
+            }
         job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
         end = launcher.run(tmp_path / folder, world, str(job), "--set", f"train.steps={FEW_STEPS}")
         assert set(end.codes) == {0}, end.text
@@ -110,7 +126,7 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     ones, twos = (sorted((tmp_path / folder / "output" / "job" / "samples").glob("*.png")) for folder in ("one", "two"))
     assert [path.name.partition("__")[2] for path in ones] == [path.name.partition("__")[2] for path in twos]
     assert [Image.open(path).tobytes() for path in ones] == [Image.open(path).tobytes() for path in twos]
-    assert len(ones) == (6 if name == "everything" else 0)
+    assert len(ones) == (8 if name == "everything" else 0)
     one, two = (_rounds(tmp_path / folder) for folder in ("one", "two"))
     assert one == two
     assert list(one) == ([0, 2, FEW_STEPS] if name in CASES else [])
