@@ -22,7 +22,15 @@ DROPOUTS = {
 }
 # name -> ranks, processes per sequence, other settings
 CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "two groups of two": (4, 2, {"train": {"gradient_checkpointing": True}, "network": DROPOUTS}),
+    "two groups of two, differentiated forwards": (
+        4,
+        2,
+        {
+            "train": {"gradient_checkpointing": True, "objective": "jvp", "objective_params": {"velocity": "data"}},
+            "adapter": {"type": "mean_flow"},
+            "network": DROPOUTS,
+        },
+    ),
     "with sharded weights and mean_flow": (
         2,
         2,

@@ -35,7 +35,6 @@ CASES: dict[str, dict[str, Any]] = {
             "disable_sampling": False,
             **VALIDATION,
         },
-        "sample": SAMPLES,
     },
     "full fine-tune": {"network": None, "train": {"full_finetune": True, "lr_scheduler": "cosine", **VALIDATION}},
 }
@@ -62,15 +61,19 @@ def state(folder: Path) -> dict[str, Tensor]:
     return {f"{path.name} {name}": tensor for path in files for name, tensor in read_tensors(path).items()}
 
 
-def _with_references_and_regularisation(folder: Path) -> list[dict[str, Any]]:
-    """Pictures with a reference each, and others that a model is to keep; each batch is of one of the two."""
-    pictures, kept = (str(write_dataset(folder / name, count=3)) for name in ("own", "kept"))
+def _references_and_regularisation(folder: Path) -> dict[str, Any]:
+    """Pictures with a reference each, others that a model is to keep, and one more sample, which has a reference."""
+    own, kept = (str(write_dataset(folder / name, count=3)) for name in ("own", "kept"))
     references = str(write_dataset(folder / "before", count=3, size_px=64))
     both = {"resolution": 32, "caption_dropout_rate": 0.3}
-    return [
-        {"folder_path": pictures, "control_path": references, **both},
-        {"folder_path": kept, "is_reg": True, **both},
-    ]
+    edit = {"prompt": "an edit", "ctrl_img": f"{references}/0.png"}
+    return {
+        "datasets": [
+            {"folder_path": own, "control_path": references, **both},
+            {"folder_path": kept, "is_reg": True, **both},
+        ],
+        "sample": SAMPLES | {"samples": [*SAMPLES["samples"], edit]},
+    }
 
 
 def is_same(folder: Path, other: Path) -> bool:
@@ -112,12 +115,9 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
     for folder, world in (("one", 1), ("two", 2)):
         (tmp_path / folder).mkdir()
         sections = CASES[name] if name in CASES else PARALLEL_JOBS[name](tmp_path / folder)
-        if name == "everything":  # the first rank scores the pictures of all
-            samples = [*SAMPLES["samples"], {"prompt": "an edit", "ctrl_img": str(tmp_path / folder / "before" / "0.png")}]
-            sections = sections | {
-                "sample": SAMPLES | {"score_with": str(encoder), "samples": samples},
-                "datasets": _with_references_and_regularisation(tmp_path / folder),
-            }
+        if name == "everything":
+            sections = sections | _references_and_regularisation(tmp_path / folder)
+            sections["sample"]["score_with"] = str(encoder)  # the first rank scores the pictures of all
         job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
         end = launcher.run(tmp_path / folder, world, str(job), "--set", f"train.steps={FEW_STEPS}")
         assert set(end.codes) == {0}, end.text

@@ -215,12 +215,6 @@ class TrainingProcessConfig(ProcessConfig):
                 f"`train.context_parallel: {train.context_parallel}` distributes tokens over processes, but "
                 f"`adapter.type: {kinds[0]}` must know which of them belong to the noisy image: remove one of the two"
             )
-        if train.context_parallel > 1 and OBJECTIVES[train.objective].has_derivative:
-            raise ValueError(
-                f"`train.context_parallel: {train.context_parallel}` exchanges tokens in a way that does not support "
-                f"forward-mode derivatives, which `objective: {train.objective}` needs: remove one of the two. "
-                "`objective: mean_flow` needs none"
-            )
 
     @model_validator(mode="after")
     def _datasets_go_together(self) -> TrainingProcessConfig:

@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from toolkit.errors import UserError
 from toolkit.networks.dropout import SHARE, TokenShare
 from toolkit.parallel.ranks import Ranks
+from toolkit.parallel.token_exchange import forward_derivatives
 
 
 class ContextParallel:
@@ -73,6 +74,8 @@ class ContextParallel:
             text, image = named["encoder_hidden_states"], named["hidden_states"]  # still whole
             share = TokenShare(self._position, self.config.ulysses_degree, text.shape[1], image.shape[1])
             self._pass.enter_context(SHARE.set(share))
+            if torch._C._are_functorch_transforms_active():  # within torch.func.jvp
+                self._pass.enter_context(forward_derivatives())
 
     def _end_pass(self, *_: Any) -> None:
         self._pass.close()

@@ -51,7 +51,6 @@ def test_what_cannot_be_shared_is_refused_with_a_way_out(size: int, options: dic
     [
         ({"train": {"sharding": "full"}, "model": {"layer_offloading": True}}, "both move the transformer's blocks"),
         ({"train": {"context_parallel": 2}, "adapter": {"type": "control_lora"}}, "`adapter.type: control_lora` must"),
-        ({"train": {"context_parallel": 2, "objective": "jvp"}}, "not support forward-mode"),
         ({"train": {"sharding": "half"}}, "sharding"),
     ],
 )
