@@ -148,6 +148,7 @@ ANSWERS_AT_ONCE = (
 ANSWERS_LATER = (
     "toolkit.parallel.deferred",
     "toolkit.parallel.shards",
+    "toolkit.parallel.token_exchange",
     "toolkit.plan.out_of_memory",
     "toolkit.runtime.devices",
     "toolkit.runtime.progress",

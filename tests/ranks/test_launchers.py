@@ -119,3 +119,22 @@ def test_three_launchers_make_one_run(launcher: Launcher, smallest_model: Path, 
     ]
     assert [rank.wait(LIMIT_S) for rank in ranks] == [0, 0], log.read_text()
     assert is_same(folder, whole)
+
+
+@pytest.mark.torture  # a quarter of a minute: two agents, each of which starts a process that imports everything
+def test_two_machines_with_different_datasets_are_refused_by_name(smallest_model: Path, tmp_path: Path) -> None:
+    """Each agent of torchrun is one machine, with a drive of its own."""
+    jobs = [write(tmp_path / machine, smallest_model) for machine in ("here", "there")]
+    (tmp_path / "there" / "images" / "3.txt").write_text("another caption")
+    agent = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    place = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+    logs = [job.with_suffix(".log") for job in jobs]
+    agents = [
+        _start([*agent, *place, f"--node-rank={node}", "run.py", str(job)], log)
+        for node, (job, log) in enumerate(zip(jobs, logs, strict=True))
+    ]
+    assert all(agent.wait(LIMIT_S) != 0 for agent in agents)
+    printed = "".join(log.read_text() for log in logs)
+    assert printed.count("The ranks differ from rank 0") == 1, printed
+    assert re.search(r"rank 1 \(.*\): dataset: 3\.png \(", printed), printed
+    assert "== train ==" not in printed

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.parallel_jobs import PARALLEL_JOBS, TWO_PASSES
 from tests.ranks.launcher import Launcher
+from tests.ranks.trouble import Trouble, told
 from tests.tiers import IS_TORTURE
 from tests.tiny import losses, write_dataset, write_job
 from tests.vision import write_encoder
@@ -119,8 +120,12 @@ def test_two_ranks_are_one_with_twice_the_accumulation_bit_for_bit(
             sections = sections | _references_and_regularisation(tmp_path / folder)
             sections["sample"]["score_with"] = str(encoder)  # the first rank scores the pictures of all
         job = write(tmp_path / folder, smallest_model, accumulation=2 // world, **sections)
-        end = launcher.run(tmp_path / folder, world, str(job), "--set", f"train.steps={FEW_STEPS}")
+        tells = [Trouble(-1, "step", "tell")] if name == "everything" else []
+        end = launcher.run(tmp_path / folder, world, str(job), "--set", f"train.steps={FEW_STEPS}", troubles=tells)
         assert set(end.codes) == {0}, end.text
+        held = [told(printed) for printed in end.printed]
+        assert held[0] == held[-1]
+        assert len(held[0]) == (FEW_STEPS if tells else 0)
     is_exact = name not in TWO_PASSES
     assert is_same(tmp_path / "one", tmp_path / "two") if is_exact else _is_close(tmp_path / "one", tmp_path / "two")
     ones, twos = (sorted((tmp_path / folder / "output" / "job" / "samples").glob("*.png")) for folder in ("one", "two"))

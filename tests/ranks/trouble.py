@@ -1,17 +1,19 @@
-"""What befalls one rank of a run, at a given place: it is killed, hangs, or fails."""
+"""What befalls one rank of a run, at a given place: it is killed, hangs, or fails. Or it tells what it holds."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Place = Literal["encode", "load", "step", "save", "shard", "whole"]
-What = Literal["kill", "hang", "stop", "memory", "error", "nan", "wrong bit", "full disk"]
+What = Literal["kill", "hang", "stop", "memory", "error", "nan", "wrong bit", "full disk", "tell"]
+_TOLD = "holds: "
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Trouble:
         rank: to which one; -1: to all of them.
         place: where: when it encodes a picture, loads the transformer, makes a step, or writes a checkpoint,
             a part of it, or the whole weights for users.
-        what: `stop` is SIGINT; the others say it.
+        what: `stop` is SIGINT; `tell` prints, after every step, what `told` reads; the others say it.
         nth: at which time that it comes there, from 1.
     """
 
@@ -42,6 +44,10 @@ class Trouble:
         def struck(*arguments: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
+            if self.what == "tell":
+                answer = method(*arguments, **options)
+                _tell(arguments[0].learner)
+                return answer
             if count == self.nth:
                 answer = _STRIKES[self.what]()
                 if self.what == "nan":
@@ -52,6 +58,37 @@ class Trouble:
             return method(*arguments, **options)
 
         setattr(owner, name, struck)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a rank holds after a step.
+
+    Attributes:
+        checksum: of the bits of all trained weights, gathered where they are spread.
+        num_bytes: of its part of the transformer, with what is trained in it.
+        whole_bytes: of all of it.
+    """
+
+    checksum: str
+    num_bytes: int
+    whole_bytes: int
+
+
+def told(printed: str) -> list[Held]:
+    """What a rank has told after each step, from what it has printed."""
+    return [Held(**json.loads(line.removeprefix(_TOLD))) for line in printed.splitlines() if line.startswith(_TOLD)]
+
+
+def _tell(learner: Any) -> None:
+    from toolkit.parallel.agreement import checksum
+
+    layout = learner.model.layout
+    trained = checksum([layout.whole(weight) for _, weight in learner.weights.named_parameters()])
+    held = list(learner.model.transformer.parameters())
+    local = sum(layout.local(weight).nbytes if layout.is_spread(weight) else weight.nbytes for weight in held)
+    answer = Held(trained, local, sum(weight.nbytes for weight in held))
+    os.write(1, f"{_TOLD}{json.dumps(asdict(answer))}\n".encode())  # past what redirects the prints of a rank
 
 
 def _place(place: Place) -> tuple[Any, str]:
