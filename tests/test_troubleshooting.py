@@ -11,9 +11,10 @@ import pytest
 
 from jobs.job import Job
 from tests.tiny import ROOT, run_job, write_job
+from tests.toolkit.output.test_lock import hold_elsewhere
 from toolkit.config import load_job
 from toolkit.config.job import job_sections
-from toolkit.errors import UserError
+from toolkit.errors import JobError, UserError
 
 DOC = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 MESSAGES = [
@@ -107,6 +108,44 @@ def test_another_rate_is_named_and_a_finished_run_says_so(tmp_path: Path, capsys
     assert "settings that shape the training have changed since it was written:" in capsys.readouterr().err
     assert run_job(job).status == "done"
     assert "all 1 steps are done; raise train.steps to train further" in capsys.readouterr().out
+    output = tmp_path / "output" / "job"
+    with hold_elsewhere(output) as other:
+        assert run_job(job).status == "failed"
+        other.kill()
+    assert f"{output} is in use by process {other.pid}" in capsys.readouterr().err
+    for path in output.glob("state/*/weights.safetensors"):
+        path.write_bytes(b"rot")
+    assert run_job(job).status == "refused"
+    assert "has checkpoints, but none that can be resumed:" in capsys.readouterr().err
+
+
+def test_a_drive_that_is_too_small_is_refused_with_the_keys_that_need_less(tmp_path: Path) -> None:
+    all_kept = {"save_every": 1, "max_step_saves_to_keep": 0, "max_states_to_keep": 0}
+    job = write_job(tmp_path, save=all_kept, train={"steps": 10**9})
+    said = r"training_folder: .* needs up to .* for checkpoints, but its drive has .* lower save\.max_states_to_keep"
+    with pytest.raises(UserError, match=said):
+        Job(load_job(job)).check()
+
+
+def test_a_misspelt_key_is_refused_with_the_valid_one(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"(?s)has 1 mistake\n.*train\.lrr: unknown key .*Did you mean `lr`\?"):
+        load_job(write_job(tmp_path, train={"lrr": 1}))
+
+
+@pytest.mark.parametrize(
+    ("arch", "weights", "said"),
+    [
+        ("flux2_klein_4b", "FLUX.2-klein-4B", "this is the distilled .* train black-forest-labs/FLUX.2-klein-base-4B"),
+        ("flux2", "FLUX.2-dev", r"sample\.neg: has no effect here"),
+    ],
+)
+def test_a_setting_that_spoils_the_result_is_told_before_the_start(
+    arch: str, weights: str, said: str, tmp_path: Path
+) -> None:
+    model = {"arch": arch, "name_or_path": f"black-forest-labs/{weights}"}
+    sample = {**SAMPLE, "neg": "ugly", "guidance_scale": 4}
+    (notice,) = load_job(write_job(tmp_path, model=model, train={"dtype": "bf16"}, sample=sample)).notices
+    assert re.search(said, notice)
 
 
 def test_images_without_a_caption_are_named(tmp_path: Path) -> None:
