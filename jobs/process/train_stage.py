@@ -38,7 +38,7 @@ class TrainStage:
         encoded: the captions and images that the earlier stages have encoded.
         out: the outputs of the run.
         record: the run record of this start; None if none is kept.
-        twin: the model that samples are drawn on, of which nothing is loaded; None if it is the one that is trained.
+        twin: the model that samples are drawn on, of which nothing is loaded; None if it is the model being trained.
     """
 
     checked: TrainingChecked

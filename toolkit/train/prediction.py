@@ -22,7 +22,7 @@ class Prediction:
 
     Args:
         model: the model.
-        weights: what is trained.
+        weights: the trained weights.
         draws: the job's randomness.
         index: index of the batch.
         num_tokens: number of image tokens of one sample.

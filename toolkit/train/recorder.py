@@ -156,8 +156,8 @@ class _Recorded:
     """What a step has given.
 
     Attributes:
-        step: its number.
-        result: its result.
+        step: number of the step.
+        result: result of the step.
         readback: the figures of that.
         at: when it was recorded.
     """

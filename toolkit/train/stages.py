@@ -109,7 +109,7 @@ class Stages:
 
         Args:
             done: how many are done.
-            total: of how many.
+            total: how many there are in total.
             unit: what is counted, such as `images`.
         """
         now = time.monotonic()

@@ -46,8 +46,8 @@ class Stepper:
     """Takes steps. It knows nothing of files, samples or progress.
 
     Args:
-        learner: what learns.
-        objective: what is minimised.
+        learner: the model with its trained weights and optimizer.
+        objective: the objective to minimise.
         draws: the job's random draws.
         ranks: the processes that train together.
         datasets: names of the datasets whose losses are distinguished.

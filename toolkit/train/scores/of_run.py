@@ -34,7 +34,7 @@ def score_of(
 
     Args:
         config: the run's settings.
-        examples: what it is trained on.
+        examples: the images that the run trains on.
         folder: folder of the samples.
         device: where the encoder runs.
         stages: reports to the user.

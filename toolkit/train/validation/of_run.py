@@ -26,11 +26,11 @@ STORE = Path("validation", "base.safetensors")  # below the output folder
 
 
 class Validation:
-    """The rounds of a run, and what becomes of them.
+    """The validation rounds of a run and their results.
 
     Args:
         config: the run's settings.
-        grid: what is scored; None without validation.
+        grid: the subjects and noise levels that are scored; None without validation.
         bundle: what the run resumes from; None if it starts from scratch.
     """
 
@@ -39,7 +39,7 @@ class Validation:
         self.history = None if grid is None else History.resumed(grid, bundle)
 
     def documents(self) -> Mapping[str, Any]:
-        """What bundles keep of it, by name."""
+        """What bundles keep of the validation, by name."""
         return {} if self.history is None else {VALIDATION: self.history.as_json()}
 
     def is_enough(self) -> bool:
@@ -78,7 +78,7 @@ class Validation:
 
         Args:
             sampler: draws them.
-            examples: what the run trains on.
+            examples: the images that the run trains on.
             stages: reports to the user.
             recorder: takes the figures for TensorBoard.
         """

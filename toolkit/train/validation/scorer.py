@@ -35,7 +35,7 @@ class Track:
 
     Attributes:
         points: noisy latents, [L, C, h, w], fp32, on the CPU.
-        sigmas: their noise levels, [L], fp32.
+        sigmas: the noise levels to score, [L], fp32.
         velocity: the base model's predictions, [L, C, h, w], fp32.
     """
 
@@ -51,7 +51,7 @@ class Scorer:
     before the first step.
 
     Args:
-        grid: what to score.
+        grid: the subjects and noise levels to score.
         feeder: makes the inputs of the model.
         learner: the model and its trained weights. If there is an average of them, the average is scored.
         has_base: whether the model can be had without what is trained.
