@@ -93,7 +93,7 @@ _REAL = """\
 ## On the real model
 
 `python -m benchmarks.quality --real --model KLEIN --encoder DINOV2 --images FOLDER --out FILE` runs peft's public image
-benchmark on FLUX.2 [klein] base 4B, for users who have the weights, DINOv2 and the 20 pictures in local folders: the same
+benchmark on FLUX.2 [klein] base 4B, if the weights, DINOv2 and the 20 pictures are in local folders, with the same
 division of the data, prompts, steps and scores, with prompts encoded from the layers that klein's pipeline reads. It
 has not been run on the real model. The goal is a similarity of at least {similarity} at a drift of at most {drift}, as
 the mean of three seeds: the best published similarity, a LoRA's of rank 64, at the drift of OFT.

@@ -153,7 +153,7 @@ def _tensors(result: StepResult) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What a step has given.
+    """The results of a step.
 
     Attributes:
         step: number of the step.

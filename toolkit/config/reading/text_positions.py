@@ -84,7 +84,7 @@ def _position(
 
 
 def _location_of(text: str) -> Location | None:
-    """The location that `text_of` has made a text of; None if it is not one."""
+    """The location that a text from `text_of` stands for; None if it is not such a text."""
     parts: list[str | int] = []
     end = 0
     while end < len(text):

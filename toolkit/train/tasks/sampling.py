@@ -156,7 +156,7 @@ class Sampler:
 
     @property
     def crew(self) -> Crew:
-        """Who draws: each rank its share of the pictures, or all every one. The first writes them."""
+        """Which ranks draw: each its share of the pictures, or all of them every one. The first rank writes them."""
         return self.learner.sharing.crew
 
     def _round(

@@ -1,4 +1,4 @@
-"""The other weights that a run's samples are drawn on, with what is trained on them."""
+"""The other weights that a run's samples are drawn on, with the trained network applied to them."""
 
 from __future__ import annotations
 

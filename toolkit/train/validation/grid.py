@@ -93,7 +93,7 @@ class Grid:
 
     @property
     def tracked_px(self) -> int:
-        """Pixels whose latents are kept: where the base model passed, and what it predicted there."""
+        """Pixels whose latents are kept: the points of the base model's path, and its predictions there."""
         sizes = [one.example.bucket for one in self.subjects if one.kind == "preserved"]
         return sum(2 * len(self.sigmas) * width * height for width, height in sizes)
 

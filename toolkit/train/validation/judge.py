@@ -1,4 +1,4 @@
-"""What the rounds of a run say: which is the best, which cannot be told from it, and whether the run over-fits."""
+"""What the rounds of a run show: which is best, which do not differ from it significantly, and whether it over-fits."""
 
 from __future__ import annotations
 

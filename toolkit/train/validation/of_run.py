@@ -43,7 +43,7 @@ class Validation:
         return {} if self.history is None else {VALIDATION: self.history.as_json()}
 
     def is_enough(self) -> bool:
-        """Whether the training is to end, because it has had no better round for as many as the job allows."""
+        """Whether the training should end, because there was no better round for as many rounds as the job allows."""
         settings = self.config.validation
         patience = 0 if settings is None else settings.early_stop_patience
         return self.history is not None and 0 < patience <= rounds_without_gain(self.history)
@@ -74,7 +74,7 @@ class Validation:
         )
 
     def score(self, sampler: Sampler, examples: Sequence[Example], stages: Stages, recorder: Recorder) -> Score | None:
-        """What scores the samples; None if the job names no image encoder.
+        """The scorer of the samples; None if the job names no image encoder.
 
         Args:
             sampler: draws them.

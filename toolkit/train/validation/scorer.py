@@ -31,7 +31,7 @@ _NOISE = "validation noise"
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Where the base model passes while it draws a picture, and what it predicts there.
+    """The points along the base model's path while it draws a picture, and its predictions there.
 
     Attributes:
         points: noisy latents, [L, C, h, w], fp32, on the CPU.
@@ -45,7 +45,7 @@ class Track:
 
 
 class Scorer:
-    """Scores all subjects. It draws from a purpose of its own, and leaves model, optimizer and averages as they were.
+    """Scores all subjects. It has its own random draws, and leaves model, optimizer and averages as they were.
 
     The base model is the model without what is trained. A full fine-tune cannot leave it out: its base is the model
     before the first step.
@@ -71,7 +71,7 @@ class Scorer:
 
     @property
     def crew(self) -> Crew:
-        """Who scores: each rank its share of the subjects, or all every one."""
+        """Which ranks score: each its share of the subjects, or all of them every subject."""
         crew = self.learner.sharing.crew
         return crew if self.has_base else replace(crew, is_joint=True)  # the base of each is needed on all ranks later
 
