@@ -103,7 +103,7 @@ class BaseModel(ComponentModel):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
-        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Returns a line on it."""
+        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Returns one line."""
         if recomputes:
             self.enable_gradient_checkpointing()
         general = "are recomputed by autograd" if recomputes else "keep what autograd keeps"
@@ -215,7 +215,7 @@ class BaseModel(ComponentModel):
     # Sampling
 
     def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
-        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0; evenly spaced by default."""
+        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0."""
         return torch.linspace(1, 0, num_steps + 1)
 
     @abstractmethod

@@ -67,7 +67,7 @@ def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
 
 
 def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
-    """Keep the weights that samples are drawn on loaded if that is certain to fit, instead of loading them each time."""
+    """Keep the weights that samples are drawn on loaded if that is sure to fit, instead of loading them each time."""
     if inputs.preview == "never" or not inputs.work.sample_px:
         return inputs
     staying = replace(inputs, preview="run")
