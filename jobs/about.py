@@ -11,7 +11,7 @@ from toolkit.version import VERSION
 
 
 def broken_extensions() -> list[str]:
-    """Why each extension that cannot be used cannot be."""
+    """For each extension that cannot be used, the reason."""
     return sorted(map(str, {*read_processes().broken, *read_cards().broken}))
 
 

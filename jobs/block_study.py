@@ -145,7 +145,7 @@ def _checked(job: Path) -> TrainingChecked:
 
 
 def _spread(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
-    """So many different images, evenly over all, each with its whole caption and a fixed crop."""
+    """A number of different images, evenly spaced over all, each with its whole caption and a fixed crop."""
     images = list({example.content_hash: example for example in reversed(examples)}.values())[::-1]
     count = min(count, len(images))
     chosen = (images[index * len(images) // count] for index in range(count))

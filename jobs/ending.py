@@ -1,4 +1,4 @@
-"""What is left to do for a run that has made all its steps: old checkpoints and leftovers go, results are uploaded."""
+"""What is left to do for a run that has done all its steps: delete old checkpoints and leftovers, upload results."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ any generation of GPU.
   and copies: to the GPU a block at a time; blocks that stream from RAM once, into memory that the GPU can read. On a
   CPU the weights are a map of the file: jobs share them, and the system counts them as its cache of files. Checksums
   are compared when a file has changed since it was last found whole. Loading int8 weights of 451 MB takes 0.12 s of
-  processor time (0.69 s in the layout of earlier versions, whose files are read and written anew) and 3 MB of the
+  CPU time (0.69 s in the layout of earlier versions, whose files are read and rewritten) and 3 MB of the
   process's own memory (`python -m benchmarks.quantize --only start --double 1 --single 3 --qtypes int8`). Do not write
   into a file that a job uses.
 - `python -m toolkit.quantize.error_report MODEL` prints the error of every layer with every format, where MODEL is a

@@ -38,7 +38,7 @@ READERS = {
     "lokr": "ComfyUI, diffusers from 0.42 (as `bfl`), ai-toolkit",
     "fullrank": "ComfyUI",
     "loha": "ComfyUI",
-    "dora": "ComfyUI (diffusers would leave the lengths out)",
+    "dora": "ComfyUI (diffusers would ignore the norms)",
     "oft": "ComfyUI",
 }
 # huggingface/peft, method_comparison/image-gen at 5d602fd: klein base 4B, 750 steps at 1e-4.
@@ -65,15 +65,15 @@ file is read back and compared before it replaces the old one.
 ## Settings
 
 - `network.patterns` gives some of the layers another rank, alpha, learning rate or kind:
-  `patterns: [{contains: img_attn, linear: 32, lr: 2e-4}, {contains: mlp, type: lokr}]`. The first that fits counts.
-- `network_kwargs.full_if_contains` trains a full change of the layers that it names.
+  `patterns: [{contains: img_attn, linear: 32, lr: 2e-4}, {contains: mlp, type: lokr}]`. The first that matches applies.
+- `network_kwargs.full_if_contains` trains the layers that it names in full.
 - `rs_lora` scales by alpha / sqrt(rank), so that high ranks learn as fast as low ones. `loraplus_lr_ratio` gives B a
   higher learning rate than A (LoRA+).
 - `dropout` drops inner activations, `network_kwargs.rank_dropout` ranks of a sample, `network_kwargs.module_dropout`
   whole layers for a pass. The draws are counted: a resumed run draws the same.
 - LoKr: `lokr_factor: -1` has the fewest weights, 4 to 16 has more. `lokr_full_rank: false` makes the larger matrix a
   product of rank `linear`. `old_lokr_format` writes the names of older versions of ai-toolkit.
-- DoRA trains a length for each column, as in its paper. peft has one for each row, which ComfyUI divides by the wrong
+- DoRA trains a norm for each column, as in its paper. peft has one for each row, which ComfyUI divides by the wrong
   norm. It cannot be combined with an adapter.
 - OFT rotates outputs in blocks of at most `linear`. For programs that do not read OFT, write it as a LoRA:
   `python -m toolkit.lora resize FILE --base MODEL --rank 32 --output NEW_FILE`.
@@ -93,7 +93,7 @@ _REAL = """\
 ## On the real model
 
 `python -m benchmarks.quality --real --model KLEIN --encoder DINOV2 --images FOLDER --out FILE` runs peft's public image
-benchmark on FLUX.2 [klein] base 4B, for whoever has the weights, DINOv2 and the 20 pictures in local folders: the same
+benchmark on FLUX.2 [klein] base 4B, if the weights, DINOv2 and the 20 pictures are in local folders, with the same
 division of the data, prompts, steps and scores, with prompts encoded from the layers that klein's pipeline reads. It
 has not been run on the real model. The goal is a similarity of at least {similarity} at a drift of at most {drift}, as
 the mean of three seeds: the best published similarity, a LoRA's of rank 64, at the drift of OFT.

@@ -55,7 +55,7 @@ _TABLE = """
 
 {machine}, torch {torch}, {dtype}, one thread, random weights (`tiny`: the model of the demo), rank 16 on every layer
 of the blocks, batch 1. `ours` is the step of a job; `plain` a loop of diffusers and peft on the same weights. s/step is
-the median of the processor time of a step; the ratio is the median over pairs of steps that ran in turns. Memory is the
+the median CPU time of a step; the ratio is the median over pairs of alternating steps. Memory is the
 peak of a process that loads the libraries, makes the model and takes three steps. Where a CPU has no products in bf16,
 most of the ratio is the plain loop's products: with both in fp32 (`--dtype fp32`), `tiny`, kept, is about 1.1 times as
 fast.
@@ -84,7 +84,7 @@ _COMPILED = """
 `model.compile: true` lets torch's compiler make one program of each group of small operations in these blocks: norm and
 modulation, the norm and rotation of queries and keys, the gate of the MLP, each forward and backward. Products and
 attention stay as they are, so it goes with quantized and streamed weights, and all sizes of image share the programs.
-It is there for GPUs, where each operation that is left out saves its start and a pass over memory; that has **not been
+It is there for GPUs, where each fused operation saves a launch and a pass over memory; that has **not been
 measured**. On a CPU it is no faster: {machine}, torch {torch}, {dtype}, one thread, a job's step with and without in
 turns (`python -m benchmarks.compiled`). The first pass of the first row has nothing kept from an earlier start; that of
 the second finds most of its programs. Errors are those of the gradients (L2, median) against fp32.
@@ -93,7 +93,7 @@ the second finds most of its programs. Errors are those of the gradients (L2, me
 _STARTUP = """
 ## Where the time of a start goes
 
-Processor time of `run.py` until the first step, for a job with the model of the demo whose captions and images are
+CPU time of `run.py` until the first step, for a job with the model of the demo whose captions and images are
 cached, {machine}, torch {torch}: median of five starts (spread {spread_s} s). With empty caches it is {cold_s} s.
 transformers, peft, accelerate and torch's compiler are loaded when one of their names is first used, which is never
 in such a run.

@@ -59,7 +59,7 @@ levels and `content_or_style: content`. Then {prompts} held-out prompts of each 
 - **concept**: the share of prompts for what was taught that show it;
 - **kept**: the share of ordinary prompts that are drawn correctly (before training: {kept});
 - **rest**: what else the prompts for the concept ask for, where a section says so;
-- **CPU**: the processor time of a run on one core, with about 2 s to start it.
+- **CPU**: the CPU time of a run on one core, including about 2 s for the start.
 
 A figure is the mean over {seeds} seeds, unless a row says otherwise, ± half of its 95 % interval (Student's t). A seed
 decides the first weights, the order of the pictures and the noise of training; prompts and their noise are the same for
@@ -98,7 +98,7 @@ def _answers(found: Figures) -> Iterator[str]:
     yield "## In short\n"
     yield f"- **Does preservation preserve?** Against plain: {_differences(found, preserving, OBJECT_PLAIN)}"
     longer, preserved = (row for row in rows_of(found, group="objectives") if row in (TWICE_THE_STEPS, CLASS_PRESERVED))
-    yield f"  At about the same processor time, *{preserved.name}* against *{longer.name}*:"
+    yield f"  At about the same CPU time, *{preserved.name}* against *{longer.name}*:"
     yield f"  {found.verdict(preserved.key, longer.key)}."
     masked = rows_of(found, task="masked", group="objectives")
     if len(masked) > 1:

@@ -22,8 +22,8 @@ class OwnBackward:
     """Activations of a block whose backward pass is written by hand, counted as those of `BlockSize`.
 
     Attributes:
-        kept: what it keeps for backward if it recomputes nothing.
-        recomputed: what it keeps if it recomputes what is wide.
+        kept: what the block keeps for backward if it recomputes nothing.
+        recomputed: what the block keeps for backward if it recomputes its wide activations.
         working: peak of its backward pass, besides what it has kept; its forward pass has less.
         product: what is alive during the largest product of its backward pass, besides what it has kept.
     """
@@ -43,7 +43,7 @@ class BlockSize:
         count: number of blocks.
         linears: (inputs, outputs) of each linear layer, in the order of the model's LoRA targets; layers that a LoRA
             treats as one fused layer count as one. They are quantized, and each may carry a LoRA.
-        fused: of how many layers of the loaded model each of them is made; empty: of one.
+        fused: how many layers of the loaded model each layer consists of; empty: one each.
         shares: share of the tokens that each of them sees; empty: all.
         other_parameters: number of weights in norms and biases, which are never quantized.
         saved: activations that a frozen block keeps for its backward pass without gradient checkpointing.

@@ -86,9 +86,9 @@ class Shown:
     """Annotation of a key, or of a section: how a form shows it.
 
     Attributes:
-        label: what it is called. Default: the words of the key.
-        level: `basic` keys are asked of everybody, `usual` ones are in the full form, `expert` ones are folded away.
-        unit: of a number, such as `px`.
+        label: name shown to the user. Default: the words of the key.
+        level: `basic` keys are in every form, `usual` ones in the full form, and `expert` ones are folded away there.
+        unit: unit of a number, such as `px`.
         widget: how to ask for a value where its type does not say, such as `prompts`.
         needs: the capability that a model must have for the key to do anything.
     """

@@ -1,4 +1,4 @@
-"""Checks a captioning job: which pictures need a caption, which can be read, and whether the model can be."""
+"""Checks a captioning job: which pictures need a caption, and whether the pictures and the model can be read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BYTES = 10_000  # of a proposal at most, nearly always
 
 @dataclass(frozen=True)
 class Uncaptioned:
-    """A picture that gets a proposal.
+    """A picture that gets a caption proposal.
 
     Attributes:
         path: of the picture.
@@ -51,7 +51,7 @@ class CaptionChecked(Checked):
 
     Attributes:
         wanted: the pictures that get a proposal, in order.
-        left: those of them that have none yet.
+        left: the pictures in `wanted` that have no proposal yet.
         memory: what the job takes; None if the model is not here yet, or nothing is left to do.
     """
 

@@ -1,1 +1,1 @@
-"""Running a job on a rented machine: what goes there, how it is run there, and what comes back."""
+"""Running a job on a rented machine: what is sent, how it runs there, and what is fetched."""

@@ -1,4 +1,4 @@
-"""What comes back from another machine: everything in an output folder that a user wants to see or keep."""
+"""What is fetched from another machine: everything in an output folder that a user wants to see or keep."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fetch(
 
 
 def is_fetched(path: PurePosixPath) -> bool:
-    """Whether a file comes back: weights, samples, records and logs do; what only a resumed run needs does not.
+    """Whether a file is fetched: weights, samples, records and logs are; what only a resumed run needs is not.
 
     Args:
         path: path of the file in the output folder.

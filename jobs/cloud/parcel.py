@@ -145,7 +145,7 @@ def _must_be_together(source: Path) -> None:
 
 
 def _load(paths: Mapping[Path, None]) -> list[Cargo]:
-    """What has to be sent. A path inside another one goes with it, so that a dataset still knows what is in it."""
+    """What has to be sent. A path inside another one is sent with it, so that a dataset stays complete."""
     roots = [path for path in paths if not any(other in path.parents for other in paths)]
     return [_cargo(path) for path in roots]
 

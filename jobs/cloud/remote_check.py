@@ -59,6 +59,6 @@ def check_for(job: JobConfig, vram_gb: int, *, output: str, cards: int = 1, mach
 
 
 def _elsewhere(job: JobConfig, folder: Path) -> JobConfig:
-    """The job with other output folders: those here say nothing about those there."""
+    """The job with other output folders, since the ones here say nothing about the ones there."""
     moved = [process.model_copy(update={"training_folder": folder}) for process in job.config.process]
     return replace(job, config=job.config.model_copy(update={"process": tuple(moved)}))

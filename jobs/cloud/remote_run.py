@@ -17,7 +17,7 @@ _PORT = 29500
 
 
 class NotFinished(Exception):
-    """The run has saved and stopped before its end: the same start continues it."""
+    """The run saved and stopped early: the same command continues it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Nodes:
 
 
 def forget_lost_machines(folders: Iterable[Path]) -> None:
-    """Give up the claims that machines which are gone have left on output folders.
+    """Release the claims on output folders that machines left behind when they disappeared.
 
     They are made where a drive has no file locks, and say that another machine may still be at work. The provider runs
     a job on one machine at a time: whoever claimed the folder before this one is gone.

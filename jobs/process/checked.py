@@ -18,7 +18,7 @@ class Checked:
     Attributes:
         start: the start that was checked, including settings that the check has chosen.
         lines: the plan, as lines for the user.
-        notices: those of the lines that deserve attention.
+        notices: the lines that deserve attention.
         problems: why the process cannot work; if there are any, the other fields are incomplete.
         refusal: the problems as one text for the user; empty if there are none.
     """

@@ -71,7 +71,7 @@ def make_model(
 
 
 def choose_kernel(checked: TrainingChecked, model: BaseModel, out: Output, resume: ResumePlan) -> None:
-    """Let the loaded transformer use the kernel that the job, its checkpoint or a measurement says.
+    """Let the loaded transformer use the kernel that the job or its checkpoint names, or the one that measures fastest.
 
     Its longest sequence is that of the largest bucket, without references. Several processes use torch's choice unless
     the job names another, since each might measure something else.

@@ -43,7 +43,7 @@ class Output:
     log_dir: Path | None
 
     def must_be_in_place(self, record: RunRecord) -> None:
-        """Raise FolderLost if the folder is no longer the run's; the log, wherever it is now, then says so."""
+        """Raise FolderLost if the folder is no longer the run's, and log it, wherever the log is now."""
         try:
             record.in_place()
         except FolderLost as lost:

@@ -1,4 +1,4 @@
-"""What of a training run can be judged apart: its images, samples, model files and network."""
+"""Checks of the parts of a training run that do not depend on each other: images, samples, model files, network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from toolkit.train.tasks.sample_needs import all_items, view_problems
 
 
 def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked:
-    """Look at each part. What is wrong is added to `mistakes`."""
+    """Check each part. Problems are added to `mistakes`."""
     config, card, source = checked.config, checked.card, str(checked.start.job.path)
     scan = checked.scan
     with mistakes.gathered():
@@ -49,7 +49,7 @@ def check_parts(checked: TrainingChecked, mistakes: Mistakes) -> TrainingChecked
 def check_adapters(
     config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes
 ) -> dict[VisionEncoder, EncoderFacts]:
-    """Look at the vision encoders of a job and the files of its adapters. What is wrong is added to `mistakes`.
+    """Check the vision encoders of a job and the files of its adapters. Problems are added to `mistakes`.
 
     Returns:
         What is known of the encoders that are on this machine.
@@ -92,7 +92,7 @@ def sample_problems(config: TrainingProcessConfig, card: ModelCard) -> list[Prob
 
 
 def _without_views(config: TrainingProcessConfig) -> list[Problem]:
-    """Datasets that give adapters nothing to see.
+    """Datasets that have no images for adapters.
 
     Regularisation images may, if there is a network: it is trained on them while the adapter is off.
     """

@@ -45,7 +45,7 @@ class Start:
 
     @property
     def batch_ranks(self) -> Ranks:
-        """The ranks that batches are dealt to: groups of processes, where several share each sequence."""
+        """The ranks that batches are distributed to: groups of processes, if several share each sequence."""
         return grouped(self.ranks, self.training.train.context_parallel)
 
     @property

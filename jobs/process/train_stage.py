@@ -38,7 +38,7 @@ class TrainStage:
         encoded: the captions and images that the earlier stages have encoded.
         out: the outputs of the run.
         record: the run record of this start; None if none is kept.
-        twin: the model that samples are drawn on, of which nothing is loaded; None if it is the one that is trained.
+        twin: the model that samples are drawn on, of which nothing is loaded; None if it is the model being trained.
     """
 
     checked: TrainingChecked
@@ -104,7 +104,7 @@ class TrainStage:
             self.out.must_be_in_place(self.record)
 
     def _metadata_at(self, feeder: Feeder, model: BaseModel) -> Callable[[int], dict[str, str]]:
-        """What files, or pictures that are drawn with the model, say about the training at a step."""
+        """Metadata on the training at a step, for saved files and for pictures that are drawn with the model."""
         name = self.checked.start.job.redact(published_name(model.model_config.name_or_path))
         base = BaseWeights(name, model.fingerprint("transformer"))
         return lambda step: self._metadata(step, feeder.plan.epochs_done(step), base)

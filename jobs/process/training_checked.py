@@ -87,7 +87,7 @@ class TrainingChecked(Checked):
 
     @property
     def twin(self) -> ModelConfig | None:
-        """The model that samples are drawn on; None if it is the one that is trained."""
+        """The model that samples are drawn on; None if it is the model being trained."""
         return twin_of(self.config)
 
     @property

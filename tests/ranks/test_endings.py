@@ -57,7 +57,7 @@ def test_after_each_kill_all_are_gone_and_the_next_start_goes_on(
         _ended_well(end, tmp_path)
         assert end.codes[rank] == -signal.SIGKILL
         assert end.codes[1 - rank] == 1
-        assert re.search(rf"rank {rank} \(\S+, process \d+\) has ended without a word", end.text), end.text
+        assert re.search(rf"rank {rank} \(\S+, process \d+\) has ended without a message", end.text), end.text
         assert "All 2 ranks have stopped." in end.text
         assert read_runs(output)[-1].status == ("killed" if rank == 0 else "failed")
         assert valid_steps(output) == ([3] if kill in kills[2:] else [])

@@ -24,7 +24,7 @@ FULL: dict[str, Any] = {
 
 # The first three are those that a run without shards does not meet.
 TROUBLES = (
-    (Trouble(1, "step", "kill", 3), r"rank 1 \(.*\) has ended without a word"),
+    (Trouble(1, "step", "kill", 3), r"rank 1 \(.*\) has ended without a message"),
     (Trouble(1, "step", "hang"), r"A step has taken more than 3 s, .* rank 1 \(\S+\) is at tests/ranks/trouble.py"),
     (Trouble(1, "shard", "full disk"), r"rank 1: .*the disk is full"),
     (Trouble(0, "step", "memory"), r"rank 0 \(\S+\): .*out of memory"),

@@ -101,7 +101,7 @@ class DecoupledAttention:
         """Hook into the model.
 
         Args:
-            tokens: returns those of the current pass, [B, N, width], on a given device, and how much they count.
+            tokens: returns the tokens of the current pass, [B, N, width], on a given device, and their strength.
             rotate: rotates queries and keys by their positions; None for keys without positions.
         """
         for index, layer in enumerate(self.layers):

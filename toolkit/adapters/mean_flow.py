@@ -1,4 +1,4 @@
-"""Mean flow: tells the model where a step ends, so that it can predict the mean velocity of the whole step.
+"""Mean flow: gives the model the noise level at which a step ends, so that it can predict the step's mean velocity.
 
 The end r of a step is embedded like its start: temb += W_2 SiLU(W_1 sinus(1000 r)). That one vector conditions every
 block. W_2 starts at zero. A pipeline needs no change: its Euler steps are right for mean velocities.

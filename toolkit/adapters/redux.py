@@ -61,7 +61,7 @@ class ReduxAdapter(Adapter):
         return nullcontext()
 
     def adapted(self, condition: Condition, inputs: AdapterInputs) -> Condition:
-        """See Adapter.adapted: the prompt's rows, then those of the image."""
+        """See Adapter.adapted: the prompt's rows, then the image's."""
         if inputs.view is None or self.strength.value == 0:
             return condition
         embeds = condition.prompt_embeds

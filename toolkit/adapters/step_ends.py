@@ -1,4 +1,4 @@
-"""Where the current step of a sampler ends, for adapters that tell the model."""
+"""The noise level at which a sampler's current step ends, for adapters that give it to the model."""
 
 from __future__ import annotations
 

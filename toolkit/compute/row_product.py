@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LowRank:
-    """A product of rank r that is added to another one, `inner @ outer`, as that of a LoRA.
+    """A product of rank r, `inner @ outer`, that is added to another product, as for a LoRA.
 
     Attributes:
         inner: [M, r].

@@ -205,7 +205,7 @@ class DatasetConfig(DatasetUse):
 
     @property
     def has_masks(self) -> bool:
-        """Whether masks say what of the images counts."""
+        """Whether masks decide which parts of the images count."""
         return self.alpha_mask or self.mask_path is not None
 
     @property
@@ -215,7 +215,7 @@ class DatasetConfig(DatasetUse):
 
     @property
     def sees_itself(self) -> bool:
-        """Whether adapters see the training images themselves."""
+        """Whether adapters read the training images themselves."""
         folder = self.clip_image_path
         is_same = folder is not None and folder.resolve() == self.folder_path.resolve()
         return self.clip_image_from_same_folder or is_same

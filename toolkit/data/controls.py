@@ -23,7 +23,7 @@ _OPAQUE = (
 
 
 def with_controls(scan: Scan, datasets: Sequence[DatasetConfig], adapter: AdapterConfig | None) -> Scan:
-    """The scan with the control pictures of every example, and with what is wrong with them.
+    """The scan with the control pictures of every example, and with the problems found.
 
     Args:
         scan: the scanned datasets.

@@ -125,7 +125,7 @@ class Example:
         random_scale: whether the crop is taken at each use from another size of the image.
         jitter: the largest changes of its colours, each as the difference from no change; None changes nothing.
         colors: how its colours are changed; see `colored_by`.
-        batch_size: number of examples in its batches; None: that of the job.
+        batch_size: number of examples in the dataset's batches; None: the job's batch size.
         network_weight: strength of the network while it is trained.
         controls: the control pictures, in order, each at the size of the image; None for one that is missing.
         is_prior: whether its target is the base model's prediction.

@@ -208,7 +208,7 @@ class ImageCache:
                 self._found.popitem(last=False)
 
     def _save(self, *, at_least: int = 1) -> None:
-        """Keep on disk what is new, so that a scan that is stopped is gone on with."""
+        """Keep new results on disk, so that an interrupted scan can continue."""
         with self._lock:
             if self._on_disk is None or len(self._fresh) < at_least:
                 return

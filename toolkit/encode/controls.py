@@ -31,7 +31,7 @@ class Controls:
 
     Attributes:
         index: position of the adapter in the job's list.
-        adapter: its settings.
+        adapter: the adapter's settings.
         images: the encoded pictures of all examples.
         background: red, green, blue (0..255) shown behind transparent pixels of a sample's pictures.
     """
@@ -53,7 +53,7 @@ class Controls:
 
         Args:
             examples: the members of the batch.
-            latents: their latents, each [C, h, w].
+            latents: latents of the pictures, each [C, h, w].
             draws: draws which members are trained without controls, or with an inverted mask.
             counters: number of the batch and of the example, for each member; None: all controls are as they are.
         """

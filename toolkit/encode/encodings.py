@@ -79,7 +79,7 @@ class Encodings:
             make: computes the tensor.
             folder: cache folder to keep the tensor in; None to keep it in memory while there is room.
             is_packed: whether to store the tensor in fewer bytes, see `toolkit.encode.packing`.
-            facts: what `facts` of the key shall tell, if it is written to disk.
+            facts: what `facts` returns for the key later, if the entry is written to disk.
         """
         if key in self:
             return False

@@ -39,8 +39,8 @@ class VisionEncoder:
 
     Attributes:
         source: local folder, or `owner/name` on the hub.
-        arch: its kind as the job says, a value of `image_encoder_arch`.
-        layer: what is read of it, a value of `clip_layer`.
+        arch: the encoder's kind according to the job, a value of `image_encoder_arch`.
+        layer: which output of the encoder is used, a value of `clip_layer`.
         setting: key of the job file that names it, for messages.
     """
 

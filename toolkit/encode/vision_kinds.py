@@ -96,7 +96,7 @@ class VisionSize:
     """What the configuration of an encoder says.
 
     Attributes:
-        kind: its kind, a key of `KINDS`.
+        kind: the encoder's kind, a key of `KINDS`.
         image_px: side of the square that every image is scaled to.
         patch_px: side of a patch.
         width: width of the hidden states.
@@ -124,7 +124,7 @@ class VisionSize:
 
 
 def read_size(config: Mapping[str, Any], processor: Mapping[str, Any]) -> VisionSize | None:
-    """The size that a `config.json` tells of; None if it is not that of a vision encoder.
+    """The sizes in a `config.json`; None if it does not describe a vision encoder.
 
     Args:
         config: content of `config.json`.

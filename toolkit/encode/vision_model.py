@@ -23,7 +23,7 @@ class VisionModel:
 
     Args:
         encoder: which encoder this is.
-        size: what its configuration says.
+        size: the encoder's sizes, from its configuration.
         model: the model of the library.
         processor: the image processor of the library.
         device: where the model is.

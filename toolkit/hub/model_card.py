@@ -23,7 +23,7 @@ class CardSample:
 
     Attributes:
         path: relative to the card.
-        prompt: what it was drawn from.
+        prompt: the prompt that it was drawn from.
     """
 
     path: str

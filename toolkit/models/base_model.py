@@ -103,7 +103,7 @@ class BaseModel(ComponentModel):
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
-        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). A line on it."""
+        """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Returns one line."""
         if recomputes:
             self.enable_gradient_checkpointing()
         general = "are recomputed by autograd" if recomputes else "keep what autograd keeps"
@@ -111,7 +111,7 @@ class BaseModel(ComponentModel):
         return f"backward pass: blocks {general}, because {why}"
 
     def compile_blocks(self, compiler: Compiler) -> None:
-        """Compile what blocks compute, once `prepare_backward` has been called, and tell the compiler's user what."""
+        """Compile what blocks compute, once `prepare_backward` has been called, and report it through the compiler."""
         why = "this model's have no backward pass of their own" if self.layout.is_whole else "ranks share their weights"
         compiler.warn(f"model.compile: no block is compiled, because {why}")
 
@@ -122,7 +122,7 @@ class BaseModel(ComponentModel):
     # Adapters
 
     def device_of(self, layer: nn.Module) -> torch.device:
-        """The device of what is added to a layer of the loaded transformer: the one that it computes on."""
+        """The device that a layer of the loaded transformer computes on, for what is added to it."""
         return self.loader.device_of(layer)
 
     def get_attention_sites(self) -> list[AttentionSite]:
@@ -201,7 +201,7 @@ class BaseModel(ComponentModel):
         """The transformer's weights under the names of the released single file."""
 
     def name_as_released(self, weights: StateDict) -> StateDict:
-        """Weights under the names of the library, all of them, under those of the released single file.
+        """Rename all weights from the library's names to those of the released single file.
 
         Raises:
             UserError: the model has no single file.
@@ -215,7 +215,7 @@ class BaseModel(ComponentModel):
     # Sampling
 
     def get_sampling_sigmas(self, num_steps: int, num_tokens: int) -> Tensor:
-        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0, if it has no own ones."""
+        """The noise levels between the pipeline's steps, [num_steps + 1], fp32, from 1 to 0."""
         return torch.linspace(1, 0, num_steps + 1)
 
     @abstractmethod

@@ -31,7 +31,7 @@ class Condition:
 
 
 def guidance_of_each(guidance: float | Tensor, num_samples: int, device: torch.device) -> Tensor:
-    """The guidance of each sample, [B], fp32, from that of all or of each."""
+    """The guidance of each sample, [B], fp32, from one value for all or one for each."""
     return torch.as_tensor(guidance, dtype=torch.float32, device=device).expand(num_samples)
 
 

@@ -1,4 +1,4 @@
-"""Stands in for a VAE where a transformer is trained on pixels: its latents are the pixels themselves, rearranged.
+"""Replaces the VAE when a transformer is trained on pixels: its latents are the pixels themselves, rearranged.
 
 Squares of 8 x 8 pixels become 3 * 64 channels, so latents have the grid of the models' own VAEs, and everything that
 packs, places and counts tokens stays as it is. Squares of 16 x 16 make a quarter as many tokens, and images then have

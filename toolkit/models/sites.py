@@ -1,4 +1,4 @@
-"""The places of a transformer that adapters add to, as every model names them."""
+"""The layers of a transformer that adapters add to, as every model names them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def site_of(attention: Any, output: nn.Module, *, is_double: bool) -> AttentionS
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """How attention is told where tokens are: queries and keys are rotated by their positions.
+    """How attention knows the positions of tokens: queries and keys are rotated by them.
 
     Attributes:
         rotation: cosines and sines for positions [tokens, axes], each [tokens, head size].
@@ -89,7 +89,7 @@ class Ends:
         image_embedder: linear layer from image tokens [B, S, C] to the hidden size.
         time_embedder: module whose output [B, hidden size] conditions every block; its first argument is the time [B].
         output: linear layer from the hidden size to the prediction's channels, [B, S, C].
-        positions: how attention is told where tokens are.
+        positions: how attention knows the positions of tokens.
         image_embedder_name, output_name: dotted names of the two layers.
         prompt_width: width of the prompt's embeddings.
         append_rows: adds rows [B, M, D] to the end of a prompt's embeddings [B, L, D].

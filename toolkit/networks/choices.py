@@ -32,9 +32,9 @@ class NetworkChoice(Choice):
         count: number of weights that it trains on a layer; a test holds it equal to what `Part` makes.
         is_proportional: whether that number is a multiple of the rank, so that a smaller rank saves memory in
             proportion.
-        kept: what it keeps on a layer for its backward pass, see `toolkit.networks.kept`.
+        kept: what the kind keeps of a layer for its backward pass, see `toolkit.networks.kept`.
         label: name of the kind in messages.
-        rank_is: what `network.linear` is to this kind; empty if nothing.
+        rank_is: meaning of `network.linear` for this kind; empty if it has none.
     """
 
     count: Callable[[Shape, LayerSettings], int]

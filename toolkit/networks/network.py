@@ -51,9 +51,9 @@ class LayerHook:
     """What a network does to the output of one layer.
 
     Attributes:
-        part: what is trained there.
+        part: the trained part at this layer.
         site: the layer.
-        strength: how much the network counts, now.
+        strength: current strength of the network.
     """
 
     def __init__(self, part: Part, site: Site, strength: Strength) -> None:

@@ -29,7 +29,7 @@ class Site:
     """One layer of the loaded model that a part changes.
 
     Attributes:
-        index: its place among the layers that the released weight fuses.
+        index: position of the layer among those that the released weight fuses.
         ranges: the rows of the released weight that the layer has, in the layer's own order.
         layers: all layers that the released weight fuses; the own one is `layers[index]`.
     """
@@ -84,8 +84,8 @@ class Part(nn.Module):
         """What the layer gives instead of its output.
 
         Args:
-            x: what the layer got, [..., inputs].
-            output: what the layer gave, [..., rows of the layer].
+            x: input of the layer, [..., inputs].
+            output: output of the layer, [..., rows of the layer].
             site: the layer.
             strength: factor of the change.
             training: whether dropout is on.

@@ -18,8 +18,8 @@ class PreservedWords:
     """Words for which the prediction should stay that of the base model.
 
     Attributes:
-        embeds: their embeddings, [B, L, D].
-        weight: how much each sample's words count, [B]; 0 where none are preserved.
+        embeds: embeddings of these words, [B, L, D].
+        weight: weight of each sample's preservation term, [B]; 0 if none of its words are preserved.
     """
 
     embeds: Tensor
@@ -45,8 +45,8 @@ class Batch:
         is_prior: whether each sample's target is the base model's prediction, [B]; None if that of none is.
         counterpart: clean latents of the other image of each pair, [B, C, h, w]; None without pairs.
         datasets: index of each sample's dataset, [B], int64; None if they are not told apart.
-        mask: how much each place counts in the loss, [B, 1, h, w], 0..1; None if all count alike.
-        noise: its noise, [B, C, h, w], if that has been drawn ahead; see `noise_of`.
+        mask: weight of each latent cell in the loss, [B, 1, h, w], 0..1; None if all have the same weight.
+        noise: the batch's noise, [B, C, h, w], if it has been drawn ahead; see `noise_of`.
     """
 
     index: int

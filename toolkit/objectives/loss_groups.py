@@ -18,10 +18,10 @@ class LossGroups:
     """Sums the losses of the samples of a step, for each band of noise and each dataset. Nothing waits for the device.
 
     Args:
-        datasets: names of the datasets that are distinguished.
+        datasets: names of the datasets whose losses are reported separately.
 
     Attributes:
-        sums: of losses, and numbers of samples, [2, bands + datasets], fp32; None before the first batch.
+        sums: sums of losses, and numbers of samples, [2, bands + datasets], fp32; None before the first batch.
     """
 
     def __init__(self, datasets: Sequence[str]) -> None:
@@ -32,9 +32,9 @@ class LossGroups:
         """Add a batch.
 
         Args:
-            batch: its samples.
-            losses: of each sample, [B].
-            sigma: their noise levels, [B], 0..1, on any device.
+            batch: the samples.
+            losses: the loss of each sample, [B].
+            sigma: the noise level of each sample, [B], 0..1, on any device.
         """
         rows = torch.stack([losses.float(), torch.ones_like(losses, dtype=torch.float32)])  # [2, B]
         found = torch.zeros(2, len(BANDS) + len(self.datasets), device=losses.device)
@@ -53,7 +53,7 @@ class GroupFigures:
         losses: of the losses of each band of noise, and then of each dataset.
         lengths: the same of the length of the gradient of the step that a sample was in.
         counts: numbers of samples.
-        datasets: names of the datasets that are distinguished.
+        datasets: names of the datasets whose losses are reported separately.
     """
 
     losses: Sequence[float]

@@ -21,7 +21,7 @@ class Distance:
 
     Attributes:
         kind: a key of `LOSSES`.
-        params: its settings.
+        params: settings of the loss.
         most: a sample whose distance is above this counts this much, and has no gradient; None: no limit.
     """
 

@@ -21,7 +21,7 @@ class Point:
         predict: makes the model's predictions.
         noisy_latents: mix of latents and noise, [B, C, h, w].
         sigma: share of noise, [B], fp32.
-        condition: everything else that the prediction depends on: that of the batch, perhaps with another guidance.
+        condition: everything else that the prediction depends on: the batch's condition, perhaps with another guidance.
     """
 
     batch: Batch

@@ -26,7 +26,7 @@ class Term(Protocol):
         """Named terms, each [B].
 
         Args:
-            point: where the step looks.
+            point: the noisy latents and condition of the step.
             velocity: the prediction there, [B, C, h, w], fp32, with its gradient.
         """
         ...
@@ -56,7 +56,7 @@ class Preservation:
         """The term `preservation`, [B], of a prediction of its own.
 
         Args:
-            point: where the step looks.
+            point: the noisy latents and condition of the step.
             preserved: the words, and how much each sample's count.
         """
         base = point.base_for(preserved.embeds)

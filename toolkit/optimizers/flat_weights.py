@@ -152,7 +152,7 @@ class _Row:
 
 
 def _joined(values: Sequence[Any], weights: Sequence[Tensor]) -> Any:
-    """One entry of the state of all weights, from those of each; None if they differ in what they share."""
+    """One entry of the joined state, from the states of the weights; None if they differ in what they share."""
     if all(isinstance(value, Tensor) and value.shape == w.shape for value, w in zip(values, weights, strict=True)):
         return torch.cat([value.flatten() for value in values])
     first = values[0]

@@ -54,7 +54,7 @@ def with_shares(model: ModelConfig, inputs: PlanInputs, machine: Machine) -> Pla
 
 
 def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
-    """Let blocks keep as much as surely fits of what their own backward pass needs, instead of computing it again.
+    """Let blocks keep as much of what their own backward pass needs as is certain to fit, instead of recomputing it.
 
     A part of the memory stays free for what is not planned: what blocks keep is counted, but was not measured on cards.
     Where it is the machine's RAM, blocks keep at most the attention's output.
@@ -67,7 +67,7 @@ def with_kept(inputs: PlanInputs, machine: Machine) -> PlanInputs:
 
 
 def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
-    """Let the weights that samples are drawn on stay loaded if that surely fits, instead of loading them each time."""
+    """Keep the weights that samples are drawn on loaded if that is sure to fit, instead of loading them each time."""
     if inputs.preview == "never" or not inputs.work.sample_px:
         return inputs
     staying = replace(inputs, preview="run")
@@ -75,7 +75,7 @@ def with_preview(inputs: PlanInputs, machine: Machine) -> PlanInputs:
 
 
 def with_sample_batch(inputs: PlanInputs, machine: Machine, *, most: int) -> PlanInputs:
-    """Let as many samples be drawn in one batch as are certain to fit. On a CPU a batch is no faster than one by one.
+    """Draw as many samples in one batch as are certain to fit. On a CPU, a batch is no faster than one by one.
 
     Args:
         inputs: the plan's inputs so far.

@@ -230,7 +230,7 @@ def _sizes(inputs: PlanInputs) -> list[Change]:
 
 
 def _previews(inputs: PlanInputs) -> list[Change]:
-    """Samples on the weights that are trained, which are loaded anyway."""
+    """Draw samples on the weights being trained, which are loaded anyway."""
     if inputs.preview == "never" or not inputs.work.sample_px:
         return []
     return [Change({"sample.model": "null"}, {"preview": "never"}, cost=3)]

@@ -69,7 +69,7 @@ def encode_stages(needs: Needs) -> list[EncodeStage]:
 
 
 def without_a_stage(needs: Needs) -> list[Kind]:
-    """Kinds of which a part of the run needs something, and which no stage encodes: there must be none."""
+    """Kinds of input that the run needs but no stage encodes; there must be none."""
     kinds: tuple[Kind, ...] = get_args(Kind)
     return [kind for kind in kinds if needs.encoded(kind) and all(stage.kind != kind for stage in ENCODE_STAGES)]
 

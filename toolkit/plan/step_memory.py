@@ -246,7 +246,7 @@ def _remaining_copies(inputs: PlanInputs) -> int:
 
 
 def gathered_weights(inputs: PlanInputs) -> Parts:
-    """What is whole of sharded weights: some blocks, and what is outside blocks throughout a pass."""
+    """Sharded weights that are gathered at a time: some blocks, and what is outside blocks throughout a pass."""
     if not inputs.is_sharded:
         return {}
     size = inputs.size.transformer

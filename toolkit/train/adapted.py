@@ -24,7 +24,7 @@ _NAME = re.compile(r"(?P<job>.+?)(?P<step>_\d{9})?")
 
 @dataclass(frozen=True)
 class NamedAdapter:
-    """An adapter, and where its weights and its file are named after.
+    """An adapter, with the names of its weights and of its file.
 
     Attributes:
         name: start of the names of its weights in checkpoints; unique in the job.

@@ -62,7 +62,7 @@ def step_batches(bundle: Bundle | None, *, asked: int, ranks: int, can_accumulat
 
 
 def _written(bundle: Bundle, asked: int) -> tuple[Any, int, int]:
-    """The accumulation that the bundle's job file asked for, that of its run, and its number of ranks.
+    """The accumulation in the bundle's job file, the accumulation of its run, and its number of ranks.
 
     What is missing or damaged is taken to be as now: comparing the settings names what is wrong.
     """

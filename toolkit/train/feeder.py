@@ -115,7 +115,7 @@ class Feeder:
 
     @contextmanager
     def ahead(self) -> Iterator[None]:
-        """Within the `with` block, the next step's batches are made, and their noise drawn, while a step is computed.
+        """Within the `with` block, the next step's batches are made and their noise is drawn while a step is computed.
 
         Not if the VAE makes them, because it shares the device with the step.
         """
@@ -142,7 +142,7 @@ class Feeder:
         return [batch.pinned() for batch in batches] if self.model.device.type == "cuda" else batches
 
     def _on_cpu(self, step: int) -> list[Batch]:
-        """The batches of a step on the CPU, but for what the VAE has just made."""
+        """The batches of a step on the CPU, except for what the VAE has just encoded."""
         accumulation, world, rank = self.settings.accumulation, self.ranks.world, self.ranks.rank
         return [self._assembled((step * accumulation + part) * world + rank) for part in range(accumulation)]
 

@@ -73,7 +73,7 @@ class Learner:
             self._publish()
 
     def _publish(self) -> None:
-        """Let all ranks have what each has changed of the trained weights; there is nothing to do for most runs."""
+        """Give all ranks the changes that each has made to the trained weights; most runs have nothing to do."""
         self.model.layout.publish([weight for _, weight in self.weights.named_parameters()])
 
 
@@ -123,7 +123,7 @@ def build_learner(
 
 
 def try_if_class(train: TrainConfig, device: torch.device) -> None:
-    """Try the optimizer on a small problem if it is a class of the user's.
+    """Try the optimizer on a small problem if it is the user's own class.
 
     Raises:
         UserError: there is no such class, or a run could not rely on it.

@@ -22,7 +22,7 @@ class Prediction:
 
     Args:
         model: the model.
-        weights: what is trained.
+        weights: the trained weights.
         draws: the job's randomness.
         index: index of the batch.
         num_tokens: number of image tokens of one sample.
@@ -74,7 +74,7 @@ class Prediction:
         return self.model.get_sampling_sigmas(num_steps, self.num_tokens).to(self.model.device)
 
     def _at(self, network: float) -> AbstractContextManager[None]:
-        """All that was trained, `network` times as strong; the network by the batch's strength on top of that."""
+        """Everything trained, scaled by `network`; the network also by the batch's strength."""
         if self.strength != 1:
             return self.weights.sampled(network * self.strength, network)
         return nullcontext() if network == 1 else self.weights.multiplied(network)

@@ -1,4 +1,4 @@
-"""What becomes of the learning rate when a run is resumed with another schedule, length or cool-down."""
+"""How the learning rate changes when a run is resumed with another schedule, length or cool-down."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def describe_rate_change(before: Mapping[str, Any], now: Mapping[str, Any], step
 
 
 def _remedy(old: Schedule, new: Schedule, step: int) -> str:
-    """How to keep the rate where the length of a falling schedule is all that has changed it."""
+    """How to keep the rate, if only the length of a falling schedule has changed it."""
     if new.params.length is not None or not isinstance(new.params, FallingParams):
         return ""
     length = old.params.length or old.num_steps

@@ -153,11 +153,11 @@ def _tensors(result: StepResult) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What a step has given.
+    """The results of a step.
 
     Attributes:
-        step: its number.
-        result: its result.
+        step: number of the step.
+        result: result of the step.
         readback: the figures of that.
         at: when it was recorded.
     """

@@ -85,7 +85,7 @@ def plan_resume(output_folder: Path, choice: ResumeChoice, facts: RunFacts, *, i
 
     Args:
         output_folder: the job's output folder.
-        choice: what the user asked to resume from.
+        choice: what the user wants to resume from.
         facts: the facts of this start.
         is_thorough: verify the whole state of the bundle, not only the sizes of its files.
 

@@ -63,7 +63,7 @@ class RunFacts:
         Args:
             ranks: the processes that train together; all of them call this.
             base_weights: a hash of the weights that the training starts from.
-            bundle: where it resumes from.
+            bundle: the bundle that the run resumes from.
 
         Raises:
             UserError: the ranks differ; the message says which, and in what.

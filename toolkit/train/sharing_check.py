@@ -34,7 +34,7 @@ def describe_sharing(train: TrainConfig, world: int) -> Iterator[str]:
 
 
 def sharing_problems(train: TrainConfig, card: ModelCard, needs: Needs, world: int) -> Iterator[Problem]:
-    """What cannot be shared as the job asks.
+    """Problems with sharing weights or sequences as the job asks.
 
     Args:
         train: the job's `train` section.
@@ -61,7 +61,7 @@ def sharing_problems(train: TrainConfig, card: ModelCard, needs: Needs, world: i
 
 
 def _uneven(layouts: tuple[Layout, ...], size: int, divisor_px: int) -> Iterator[Problem]:
-    """The first picture whose tokens cannot be dealt evenly, with or without its references."""
+    """The first picture whose tokens cannot be split evenly, with or without its references."""
     for layout in layouts:
         for part in dict.fromkeys((layout[:1], layout)):
             tokens = sum((width // divisor_px) * (height // divisor_px) for width, height in part)

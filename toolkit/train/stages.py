@@ -36,7 +36,7 @@ class StageUse:
 
     @property
     def peak_gpu_bytes(self) -> int:
-        """That of the fullest card."""
+        """Memory of the fullest card."""
         return max(self.card_peaks)
 
 
@@ -103,13 +103,13 @@ class Stages:
         )
 
     def count(self, done: int, total: int, unit: str) -> None:
-        """Say how far the current stage is: to the log at most twice a second, to the user every ten seconds.
+        """Report the progress of the current stage: to the log at most twice a second, to the user every ten seconds.
 
         The remaining time is that at the speed of the last half minute, since what was cached is skipped at once.
 
         Args:
             done: how many are done.
-            total: of how many.
+            total: how many there are in total.
             unit: what is counted, such as `images`.
         """
         now = time.monotonic()

@@ -46,8 +46,8 @@ class Stepper:
     """Takes steps. It knows nothing of files, samples or progress.
 
     Args:
-        learner: what learns.
-        objective: what is minimised.
+        learner: the model with its trained weights and optimizer.
+        objective: the objective to minimise.
         draws: the job's random draws.
         ranks: the processes that train together.
         datasets: names of the datasets whose losses are distinguished.
@@ -95,7 +95,7 @@ class Stepper:
 
     @property
     def can_repeat(self) -> bool:
-        """Whether a step that has failed can be taken again, as if it had not been tried.
+        """Whether a failed step can be retried as if it had not been tried.
 
         Not if weights may have changed, other ranks wait in the middle of it, or blocks are on their way to the card.
         """
@@ -103,7 +103,7 @@ class Stepper:
         return not self._is_updating and self.ranks.world == 1 and not is_streamed
 
     def forget(self) -> None:
-        """Let go of what a step that has failed has left, on the device too."""
+        """Free what a failed step has left behind, on the device too."""
         self.learner.optimizer.zero_grad(set_to_none=True)
         release_memory()
 

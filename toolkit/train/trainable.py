@@ -132,7 +132,7 @@ class MergedWeights(NetworkWeights):
         self.strength = strength
 
     def must_have_format(self) -> None:
-        """Raises UserError if the model has no file of the format."""
+        """Raises UserError if the model cannot be saved in the format."""
         if self.save_format != "diffusers":
             self.network.model.name_as_released(merged_state(self.network, self.strength))  # nothing is computed
 

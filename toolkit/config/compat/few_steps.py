@@ -13,7 +13,7 @@ ADAPTER = "mean_flow"
 
 
 def few_steps_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
-    """What does not go together of objective, adapters and network."""
+    """Conflicts between objective, adapters and network."""
     train, types = config.train, [adapter.type for adapter in config.adapter]
     if train.full_finetune:
         return

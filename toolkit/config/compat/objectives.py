@@ -1,4 +1,4 @@
-"""Whether what a step is to minimise goes together, and with the network, the datasets and the objective."""
+"""Whether the settings of what a step minimises are compatible with each other, the network and the datasets."""
 
 from __future__ import annotations
 

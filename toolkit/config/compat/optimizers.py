@@ -15,7 +15,7 @@ _KEY = "train.optimizer"
 
 
 def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
-    """What does not go together with the optimizer that the job names."""
+    """Settings that conflict with the job's optimizer."""
     train = config.train
     row = optimizer_row(train.optimizer)
     if not row.is_installed:
@@ -36,7 +36,7 @@ def optimizer_problems(config: TrainingProcessConfig) -> Iterator[Problem]:
 
 
 def _not_free(config: TrainingProcessConfig) -> Iterator[Problem]:
-    """What would take from a kind the choice of its step size, or does so without a word."""
+    """Settings that would override an optimizer's own choice of step size, or are silently overridden by it."""
     train, network = config.train, config.network
     what = f"{train.optimizer} finds the step size itself"
     if train.lr < SMALLEST_FINDER_LR:

@@ -77,7 +77,7 @@ def variant_of_samples(setting: str, card: ModelCard) -> Variant | None:
 
 
 def label_of(model: Mapping[str, Any], card: ModelCard) -> str:
-    """The name by which people know the weights of a `model` section."""
+    """The common name of the weights of a `model` section."""
     variant = variant_of(model, card)
     return card.label if variant is None else variant.label
 
@@ -94,7 +94,7 @@ def wrong_arch(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list
 
 
 def advice(model: Mapping[str, Any], cards: Mapping[str, ModelCard]) -> list[Finding]:
-    """The advice about the weights that the job names, unless the job says that the user knows it."""
+    """The advice about the weights that the job names, unless the job turns it off."""
     card = cards.get(str(model.get("arch")))
     variant = variant_of(model, card) if card else None
     kwargs = model.get("model_kwargs")

@@ -213,7 +213,7 @@ class GenerateProcessConfig(ProcessConfig):
         return super().output_folder(job_name) if self.folder is None else self.folder
 
     def as_training(self, items: Sequence[SampleItem], job_name: str) -> TrainingProcessConfig:
-        """The same settings as those of a training of nothing that only draws samples, for all that both do alike.
+        """The same settings as a training job that only draws samples, for everything that both do alike.
 
         Args:
             items: the pictures to draw.

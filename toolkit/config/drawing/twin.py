@@ -1,4 +1,4 @@
-"""The model that samples are drawn on, where it is not the one that is trained, and what excludes it."""
+"""The model that samples are drawn on, if it is not the model being trained, and what it cannot be combined with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "sample.model"
 
 
 def twin_of(config: TrainingProcessConfig) -> ModelConfig | None:
-    """The model that samples are drawn on, kept in memory like the one that is trained; None if it is that one.
+    """The model that samples are drawn on, kept in memory like the model being trained; None if it is that model.
 
     Only its transformer is used.
     """

@@ -134,7 +134,7 @@ def parse_text(path: Path, text: str) -> dict[str, Any]:
 
     Args:
         path: the file that it is from, or stands for; its name says whether it is JSON.
-        text: of the job.
+        text: the text of the job file.
 
     Raises:
         JobError: it is too long, has a syntax error, a key twice, or no mapping at the top.

@@ -40,7 +40,7 @@ def located(
 
     Args:
         problem: its `where` is a key of the job, a key below its process, or a file that the job names.
-        positions: of the text.
+        positions: positions in the text, from `text_positions`.
         written: the parsed text.
         process: number of the process that the problem was found in.
     """
@@ -58,8 +58,8 @@ def nearest_position(
     """The position of a location or, where the text lacks it, of the nearest section around it.
 
     Args:
-        location: in the job.
-        positions: of its text.
+        location: a location in the job.
+        positions: positions in the job's text, from `text_positions`.
         at_least: parts of the location that must be there.
     """
     for length in range(len(location), at_least - 1, -1):
@@ -84,7 +84,7 @@ def _position(
 
 
 def _location_of(text: str) -> Location | None:
-    """The location that `text_of` has made a text of; None if it is not one."""
+    """The location that a text from `text_of` stands for; None if it is not such a text."""
     parts: list[str | int] = []
     end = 0
     while end < len(text):

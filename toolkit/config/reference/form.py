@@ -54,7 +54,7 @@ class FormField(BaseModel):
 
     Attributes:
         path: dotted, below the process; `[]` stands for the number of a list entry.
-        label: what it is called.
+        label: name shown to the user.
         kind: what a value is; of a list, `item` says it of its entries.
         default: None where there is none, or where it follows from `default_key`.
         default_key: another key of the section, whose value is the default.

@@ -17,7 +17,7 @@ _OTHER_SHAPE = 0.02  # relative difference of aspect ratios that is no pair any 
 
 
 def with_counterparts(scan: Scan, datasets: Sequence[DatasetConfig]) -> Scan:
-    """The scan with the counterpart of every example, and with what is wrong with them."""
+    """The scan with the counterpart of every example, and with the problems found."""
     if all(dataset.unconditional_path is None for dataset in datasets):
         return scan
     findings = Findings()

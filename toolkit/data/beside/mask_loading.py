@@ -15,7 +15,7 @@ CELL_PX = 8
 
 
 def load_mask(mask: LossMask) -> Image.Image:
-    """How much each cell of a training image counts, as 8-bit grey, `CELL_PX` times smaller than its bucket.
+    """The weight of each cell of a training image, as 8-bit grey, `CELL_PX` times smaller than its bucket.
 
     Each value is the mean over the area of its cell.
 

@@ -1,4 +1,4 @@
-"""Finds the mask of each image, and reports masks that cannot be meant."""
+"""Finds the mask of each image, and reports masks that fit no image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIDECAR = re.compile(r"(?P<image>.+)([.]mask|-masklabel)", re.IGNORECASE)
 def without_sidecars(dataset: DatasetConfig, listing: Listing, findings: Findings) -> None:
     """Take masks that lie beside their images, `x.mask.png` or `x-masklabel.png`, out of a listing of images.
 
-    They stay, with a notice, if the dataset does not use them: `x.mask.png` may be an image like others.
+    They stay, with a notice, if the dataset does not use them: `x.mask.png` may be an ordinary image.
     """
     names = {path.with_suffix("") for path in listing.images}
     masks = [path for path in listing.images if (own := image_of(path)) is not None and own in names]
@@ -37,7 +37,7 @@ def without_sidecars(dataset: DatasetConfig, listing: Listing, findings: Finding
 
 
 def with_masks(scan: Scan, datasets: Sequence[DatasetConfig]) -> Scan:
-    """The scan with the mask of every example, and with what is wrong with them."""
+    """The scan with the mask of every example, and with the problems found."""
     if not any(dataset.has_masks for dataset in datasets):
         return scan
     findings = Findings()

@@ -40,7 +40,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Written:
-    """What came of accepting proposals.
+    """The result of accepting proposals.
 
     Attributes:
         num_written: captions that were written.
@@ -118,7 +118,7 @@ class CaptionFiles:
             return ""
 
     def accept(self, proposals: Iterable[Proposal]) -> Written:
-        """Write proposals beside their pictures. A caption that was changed since is kept, and so is a missing picture.
+        """Write proposals next to their pictures. Captions that have changed since then are kept.
 
         Args:
             proposals: those to write; dismissed ones are skipped.

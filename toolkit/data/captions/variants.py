@@ -1,4 +1,4 @@
-"""Variants of a caption: its parts in other orders, some left out, with other trigger words.
+"""Variants of a caption: its parts in other orders, some dropped, with other trigger words.
 
 The text encoder is freed before training, so a caption has a finite number of variants, and all of them are encoded
 once. They depend on the caption's text alone, so that later runs find them in the cache, whatever their seed.
@@ -22,7 +22,7 @@ _DRAWS = Draws(0)
 
 @dataclass(frozen=True)
 class Variation:
-    """What a dataset makes of its captions.
+    """How a dataset varies its captions.
 
     Attributes:
         dataset: its settings.

@@ -1,1 +1,1 @@
-"""What is in a dataset, for people: counts, crops, captions, duplicates and what misses its partner."""
+"""Reports on datasets, for people: counts, crops, captions, duplicates, and pictures that lack a partner."""

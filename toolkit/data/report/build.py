@@ -77,7 +77,7 @@ class DatasetReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in the datasets of a job, and what is wrong with them."""
+    """What is in the datasets of a job, and the problems found."""
 
     datasets: tuple[DatasetReport, ...]
     problems: tuple[str, ...]
@@ -156,7 +156,7 @@ def _of_dataset(
 
 
 def _refused(dataset: DatasetConfig, scan: Scan) -> list[Finding]:
-    """The pictures of a dataset that no training begins with."""
+    """The pictures of a dataset with which training does not start."""
     places = [(Path(problem.where), problem.what) for problem in scan.problems]
     return [
         Finding(path, "unreadable", what)
@@ -166,7 +166,7 @@ def _refused(dataset: DatasetConfig, scan: Scan) -> list[Finding]:
 
 
 def _lonely(dataset: DatasetConfig, images: Sequence[Path]) -> dict[Path, tuple[Path, ...]]:
-    """The files in the folders of references and the like that no image is named like."""
+    """The files in the folders of references and so on that match no image by name."""
     stems = {image.stem for image in images}
     folders = {folder: list_images(folder).images for folder in separate_folders(dataset)}
     lonely = {folder: tuple(path for path in paths if path.stem not in stems) for folder, paths in folders.items()}

@@ -1,4 +1,4 @@
-"""What may spoil a training, picture by picture: a finding warns, and changes nothing."""
+"""Problems that may harm training, picture by picture. Findings are warnings and change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image looks like, small: to find copies of it, and what is wrong with it. Kept on disk between reports."""
+"""A small description of what an image looks like, to find copies and defects. Kept on disk between reports."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _tupled(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _blur(levels: Array) -> float:
-    """How little of the differences between neighbours in a row is lost by blurring [H, W] along it, 0..1."""
+    """Blur, 0..1: how little blurring [H, W] along a row changes the differences between neighbours in it."""
     if levels.shape[1] <= 2 * _BLUR_PX:
         return 0.0
     sums = numpy.cumsum(levels, axis=1, dtype=numpy.float64)

@@ -1,4 +1,4 @@
-"""What is known of image files from earlier starts, so that a second start opens none that has not changed."""
+"""What is known about image files from earlier starts, so that a second start opens no unchanged file."""
 
 from __future__ import annotations
 

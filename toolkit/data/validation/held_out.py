@@ -21,7 +21,7 @@ _NAMED = 3
 
 
 def with_held_out(scan: Scan, config: TrainingProcessConfig, *, divisor_px: int) -> Scan:
-    """The scan with `held_out`, whose images are no longer among the examples, and with what is wrong with them.
+    """The scan with `held_out`, whose images are no longer among the examples, and with the problems found.
 
     Args:
         scan: the scanned datasets of the job.

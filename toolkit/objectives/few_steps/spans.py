@@ -24,7 +24,7 @@ class Spans:
     Attributes:
         start: noise level t at which it starts, [B], fp32.
         end: noise level r < t at which it ends, [B], fp32, 0 for the clean image.
-        shift: how much more of a sampler's steps are at high noise; 1 for even steps.
+        shift: shift of a sampler's steps towards high noise; 1 for evenly spaced steps.
     """
 
     start: Tensor

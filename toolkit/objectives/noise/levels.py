@@ -21,7 +21,7 @@ class NoiseLevels:
 
     Attributes:
         kind: the distribution, a key of `TIMESTEPS`.
-        params: its settings.
+        params: settings of the distribution.
         bias: which noise levels are drawn more often, a key of `BIASES`.
         steps: range to draw from: first and last index into 1,000 sorted noise levels, 0 being the noisiest.
         weighting: how much each level counts, a key of `WEIGHTINGS`; None: as `kind` says.

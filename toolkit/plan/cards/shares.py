@@ -50,9 +50,9 @@ def share_of(inputs: PlanInputs, span: tuple[int, int], *, is_first: bool) -> Pl
     """The inputs for a model that has only some of the blocks.
 
     Args:
-        inputs: those of the whole model.
+        inputs: the plan's inputs for the whole model.
         span: the first of the blocks, and the one after the last, counted from 0 over all kinds.
-        is_first: whether it also has what is outside the blocks.
+        is_first: whether the card also has what is outside the blocks.
     """
     whole = inputs.size.transformer
     kinds = _counts_in(whole, span)

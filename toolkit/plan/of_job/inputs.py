@@ -92,7 +92,7 @@ def inputs_of(
 def _backwards(
     process: TrainingProcessConfig, *, in_blocks: tuple[int, ...], blocks_only: bool, ranks: int
 ) -> tuple[Literal["own", "autograd"], ...]:
-    """Who makes the backward pass of blocks: their own is for a LoRA on layers that nothing else changes."""
+    """Which backward pass blocks use: their own is for a LoRA on layers that nothing else changes."""
     network, train = process.network, process.train
     is_sharded = train.sharding == "full" and ranks > 1
     if network is None or train.full_finetune or is_sharded or any(in_blocks):

@@ -1,4 +1,4 @@
-"""What a job's network is to the memory plan: weights that are trained, and what is kept for them."""
+"""What the memory plan needs to know about a job's network: trained weights, and what is kept for them."""
 
 from __future__ import annotations
 

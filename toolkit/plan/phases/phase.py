@@ -14,7 +14,7 @@ class Phase:
     """A part of a run, at its peak memory.
 
     Attributes:
-        name: what happens in the phase.
+        name: name of the phase, such as `train`.
         stage: the stage of the run that the phase belongs to.
         device: kind of data -> bytes on the computing device; on a CPU this is RAM.
         host: kind of data -> further bytes in RAM.

@@ -30,7 +30,7 @@ class Encoded:
     controls: Controls | None = None
 
     def features(self, encoder: VisionEncoder, image: ViewImage) -> Tensor:
-        """What a vision encoder has made of an image, [M, E], on the CPU."""
+        """A vision encoder's features of an image, [M, E], on the CPU."""
         assert self.views is not None, "the needs of the run say which views there are"
         return self.views.features(encoder, image)
 
@@ -52,7 +52,7 @@ class Encoded:
         return torch.stack([self.prompts[text] for text in texts])
 
     def mask(self, examples: Sequence[Example], like: Tensor, *, is_needed: bool) -> Tensor | None:
-        """How much each place counts, [B, 1, h, w].
+        """The weight of each latent cell in the loss, [B, 1, h, w].
 
         Args:
             examples: the samples.

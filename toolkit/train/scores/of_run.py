@@ -34,7 +34,7 @@ def score_of(
 
     Args:
         config: the run's settings.
-        examples: what it is trained on.
+        examples: the images that the run trains on.
         folder: folder of the samples.
         device: where the encoder runs.
         stages: reports to the user.
@@ -50,7 +50,7 @@ def score_of(
 
 
 class Scoring:
-    """Scores rounds and reports them. What goes wrong is a warning: a training does not end for a figure.
+    """Scores rounds and reports them. Errors are warnings: a failed score does not end the training.
 
     Args:
         scorer: scores the samples.

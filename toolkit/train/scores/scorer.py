@@ -141,8 +141,8 @@ def images_to_compare(examples: Sequence[Example], backgrounds: Sequence[tuple[i
     """The distinct training images, without those for regularisation; of more than `MOST_IMAGES`, some evenly spread.
 
     Args:
-        examples: what is trained on.
-        backgrounds: of each dataset, the color (0..255) behind transparent pixels.
+        examples: the images that the run trains on.
+        backgrounds: for each dataset, the colour (0..255) behind transparent pixels.
     """
     found = {
         one.content_hash: ViewImage(one.path, one.content_hash, background=backgrounds[one.dataset_index])

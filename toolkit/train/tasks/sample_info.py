@@ -39,7 +39,7 @@ def sample_info(
     """What to write into a picture.
 
     Args:
-        item: what was drawn.
+        item: the sample that was drawn.
         step: number of completed steps.
         metadata: what a file saved at this step would say about the training, see `file_metadata`.
         redact: removes secrets from a text.
@@ -48,7 +48,7 @@ def sample_info(
 
 
 def item_info(item: SampleItem, redact: Callable[[str], str] = str) -> dict[str, Any]:
-    """What a picture says about what was asked for."""
+    """The part of a picture's header that says what was asked for."""
     values = {key: getattr(item, key) for key in _OF_THE_ITEM}
     return {key: redact(value) if isinstance(value, str) else value for key, value in values.items() if value != ""}
 

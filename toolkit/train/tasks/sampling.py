@@ -52,7 +52,7 @@ class SampleSettings:
         strip: file format of a moving picture of each prompt: `webp`, `gif` or `none`.
         batch_size: the most samples that are drawn in one batch.
         twin: the model to draw with, of which nothing is loaded; None for the one that is trained.
-        keeps_twin: whether it stays loaded between rounds.
+        keeps_twin: whether `twin` stays loaded between rounds.
     """
 
     items: Sequence[SampleItem]
@@ -74,9 +74,9 @@ class Sample:
 
     Attributes:
         path: `<milliseconds since 1970>__<step, 9 digits>_<index>.<format>`.
-        index: of its prompt.
-        item: what was asked for.
-        width, height: in pixels.
+        index: index of the prompt.
+        item: the sample that was asked for.
+        width, height: size in pixels.
     """
 
     path: Path
@@ -156,7 +156,7 @@ class Sampler:
 
     @property
     def crew(self) -> Crew:
-        """Who draws: each rank its share of the pictures, or all every one. The first writes them."""
+        """Which ranks draw: each its share of the pictures, or all of them every one. The first rank writes them."""
         return self.learner.sharing.crew
 
     def _round(

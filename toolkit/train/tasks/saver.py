@@ -141,7 +141,7 @@ class Saver:
 
         Args:
             step: number of updates done.
-            figure: what they are the best by, as plain JSON for the header of the file.
+            figure: the figure by which the weights are best, as plain JSON for the header of the file.
 
         Raises:
             DiskFull: there is no room on the disk.

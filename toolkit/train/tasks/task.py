@@ -95,7 +95,7 @@ class SaveTask:
         """Restore the plan's bundle, and move aside the bundles that will be written again.
 
         Args:
-            plan: where to resume from.
+            plan: the bundle to resume from, and the step to start at.
             num_steps: total number of steps of the job.
             ranks: the processes that resume together; only the first moves files.
 

@@ -1,4 +1,4 @@
-"""The other weights that a run's samples are drawn on, with what is trained on them."""
+"""The other weights that a run's samples are drawn on, with the trained network applied to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Twin:
 
     Args:
         model: the model, nothing of which is loaded.
-        stays: whether it stays loaded from its first round on.
+        stays: whether the model stays loaded after its first round.
     """
 
     def __init__(self, model: BaseModel, *, stays: bool) -> None:
@@ -27,7 +27,7 @@ class Twin:
         """Load the model with a copy of the network, as its weights are now, and the VAE of the model that is trained.
 
         Args:
-            learner: what is trained.
+            learner: the model being trained, with its network.
             draw: called with the copy while the model is loaded.
 
         Raises:

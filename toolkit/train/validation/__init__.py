@@ -1,1 +1,1 @@
-"""Measures a run while it trains: does it learn, does it over-fit, and what else has moved."""
+"""Measures a run while it trains: whether it learns, whether it over-fits, and what else has changed."""

@@ -38,8 +38,8 @@ class Subject:
     """One row of the grid.
 
     Attributes:
-        kind: what it tells.
-        example: its image; of a prompt without the trigger word, the image that gives size and references.
+        kind: the question that the subject answers.
+        example: the subject's image; for a prompt without the trigger word, the image that gives size and references.
         text: the words it is predicted with.
     """
 
@@ -86,14 +86,14 @@ class Grid:
 
     @property
     def round_share(self) -> float:
-        """The time of a round, as a share of that of scoring the base model."""
+        """The time of a round, as a share of the time for scoring the base model."""
         pixels = {kind: sum(_pixels(one) for one in self.subjects if one.kind == kind) for kind in self.kinds}
         whole = sum(pixels.values())
         return whole / (whole + pixels.get("preserved", 0))
 
     @property
     def tracked_px(self) -> int:
-        """Pixels whose latents are kept: where the base model passed, and what it predicted there."""
+        """Pixels whose latents are kept: the points of the base model's path, and its predictions there."""
         sizes = [one.example.bucket for one in self.subjects if one.kind == "preserved"]
         return sum(2 * len(self.sigmas) * width * height for width, height in sizes)
 
@@ -111,7 +111,7 @@ class Grid:
         return sha256_json([rows, self.sigmas, self.together])
 
     def round_s(self, pass_s: float) -> float:
-        """Seconds of a round, from those of one of its passes."""
+        """Seconds that a round takes, from the seconds of one of its passes."""
         return pass_s * self.passes
 
     def as_json(self, steps: int, pass_s: float | None = None) -> dict[str, float | None]:

@@ -37,7 +37,7 @@ class History:
     than one observation.
 
     Attributes:
-        grid: what was scored.
+        grid: the subjects and noise levels that were scored.
         base: the scores of the base model; None before they are known.
         base_step: the step whose weights are the base; 0 unless the scores of a full fine-tune were lost.
         rounds: the rounds, by step.

@@ -1,4 +1,4 @@
-"""What the rounds of a run say: which is the best, which cannot be told from it, and whether the run over-fits."""
+"""What the rounds of a run show: which is best, which do not differ from it significantly, and whether it over-fits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Best:
     """The round whose unseen images changed most for the better since the base model.
 
     Attributes:
-        step: its step.
+        step: the step of the best round.
         figure: the change with its interval; below 0 is better.
         alike: steps of the other rounds that do not differ significantly from it.
     """
@@ -32,8 +32,8 @@ class OverFit:
 
     Attributes:
         since: the step at which the unseen images were best.
-        worse: how much worse they are since.
-        opened: how much the gap to the training images has opened since.
+        worse: how much the error on unseen images has grown since then.
+        opened: how much the gap to the training images has grown since then.
     """
 
     since: int

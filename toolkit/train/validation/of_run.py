@@ -26,11 +26,11 @@ STORE = Path("validation", "base.safetensors")  # below the output folder
 
 
 class Validation:
-    """The rounds of a run, and what becomes of them.
+    """The validation rounds of a run and their results.
 
     Args:
         config: the run's settings.
-        grid: what is scored; None without validation.
+        grid: the subjects and noise levels that are scored; None without validation.
         bundle: what the run resumes from; None if it starts from scratch.
     """
 
@@ -39,11 +39,11 @@ class Validation:
         self.history = None if grid is None else History.resumed(grid, bundle)
 
     def documents(self) -> Mapping[str, Any]:
-        """What bundles keep of it, by name."""
+        """What bundles keep of the validation, by name."""
         return {} if self.history is None else {VALIDATION: self.history.as_json()}
 
     def is_enough(self) -> bool:
-        """Whether the training is to end, because it has had no better round for as many as the job allows."""
+        """Whether the training should end, because there was no better round for as many rounds as the job allows."""
         settings = self.config.validation
         patience = 0 if settings is None else settings.early_stop_patience
         return self.history is not None and 0 < patience <= rounds_without_gain(self.history)
@@ -74,11 +74,11 @@ class Validation:
         )
 
     def score(self, sampler: Sampler, examples: Sequence[Example], stages: Stages, recorder: Recorder) -> Score | None:
-        """What scores the samples; None if the job names no image encoder.
+        """The scorer of the samples; None if the job names no image encoder.
 
         Args:
             sampler: draws them.
-            examples: what the run trains on.
+            examples: the images that the run trains on.
             stages: reports to the user.
             recorder: takes the figures for TensorBoard.
         """

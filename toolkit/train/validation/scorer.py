@@ -31,11 +31,11 @@ _NOISE = "validation noise"
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Where the base model passes while it draws a picture, and what it predicts there.
+    """The points along the base model's path while it draws a picture, and its predictions there.
 
     Attributes:
         points: noisy latents, [L, C, h, w], fp32, on the CPU.
-        sigmas: their noise levels, [L], fp32.
+        sigmas: the noise levels to score, [L], fp32.
         velocity: the base model's predictions, [L, C, h, w], fp32.
     """
 
@@ -45,13 +45,13 @@ class Track:
 
 
 class Scorer:
-    """Scores all subjects. It draws from a purpose of its own, and leaves model, optimizer and averages as they were.
+    """Scores all subjects. It has its own random draws, and leaves model, optimizer and averages as they were.
 
     The base model is the model without what is trained. A full fine-tune cannot leave it out: its base is the model
     before the first step.
 
     Args:
-        grid: what to score.
+        grid: the subjects and noise levels to score.
         feeder: makes the inputs of the model.
         learner: the model and its trained weights. If there is an average of them, the average is scored.
         has_base: whether the model can be had without what is trained.
@@ -71,7 +71,7 @@ class Scorer:
 
     @property
     def crew(self) -> Crew:
-        """Who scores: each rank its share of the subjects, or all every one."""
+        """Which ranks score: each its share of the subjects, or all of them every subject."""
         crew = self.learner.sharing.crew
         return crew if self.has_base else replace(crew, is_joint=True)  # the base of each is needed on all ranks later
 

@@ -33,7 +33,7 @@ class Caption:
         text: as it is trained with; empty where there is none, and where it cannot be read.
         tag: changes with the content of its file; empty where there is no file.
         trouble: why it cannot be read; empty if nothing is wrong.
-        is_listed: it is in `metadata.jsonl`; a caption file of its own would count instead.
+        is_listed: the caption is in `metadata.jsonl`; a caption file would take precedence.
     """
 
     text: str = ""

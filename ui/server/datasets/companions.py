@@ -31,9 +31,9 @@ class Beside:
     """A folder of files that belong to the pictures of a dataset.
 
     Attributes:
-        role: what they are for a picture.
-        folder: where they are; the dataset's own for masks beside their pictures.
-        job: name of the job that says so; empty if the names of folders and files do.
+        role: what the files are to a picture, such as its mask.
+        folder: folder of the files; the dataset's own for masks next to their pictures.
+        job: name of the job that names the folder; empty if it was found by the names of folders and files.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""Checks datasets beside the server, in a process of its own, and keeps what was found."""
+"""Checks datasets in a separate process, and keeps the findings."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Signs:
 
 
 def read_owner(folder: Path) -> dict[str, Any]:
-    """What a folder's lock says about who holds it, or has held it when he died."""
+    """What a folder's lock says about its owner, even if that process has died."""
     for name in (CLAIM_FILE, LOCK_FILE):
         try:
             owner = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -112,7 +112,7 @@ class PictureRow(Answer):
     text: str
     tag: Tag = Field(description="Of the caption as it is now; an edit sends it back.")
     trouble: str = Field(description="Why the caption cannot be read; empty if nothing is wrong.")
-    is_listed: bool = Field(description="The caption stands in metadata.jsonl; one written here counts instead.")
+    is_listed: bool = Field(description="The caption is in metadata.jsonl; one written here takes precedence.")
     badges: list[Badge]
     companions: list[Companion]
 

@@ -90,7 +90,7 @@ class GridColumn(Answer):
     """One way in which every row is drawn.
 
     Attributes:
-        name: of the file, or what else tells the column from the others.
+        name: name of the file, or what else distinguishes the column from the others.
         path: of the LoRA that the column tries; None for the column without it.
         strength: of that LoRA.
         job_id, step: of the run that it comes from; None where unknown.

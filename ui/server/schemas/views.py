@@ -166,7 +166,7 @@ class Origin(Answer):
     """Settings that a job has come from.
 
     Attributes:
-        kind: `run`: those of its own last run; `clone`: those of the job that it was cloned from.
+        kind: `run`: compared with the job's own last run; `clone`: with the job that it was cloned from.
         job_id: of that job.
         name: of that job.
         yaml: the job text, as that run was started with it.

@@ -788,7 +788,7 @@ export interface PictureRow {
   tag: string;
   /** Why the caption cannot be read; empty if nothing is wrong. */
   trouble: string;
-  /** The caption stands in metadata.jsonl; one written here counts instead. */
+  /** The caption is in metadata.jsonl; one written here takes precedence. */
   is_listed: boolean;
   badges: Badge[];
   companions: Companion[];
