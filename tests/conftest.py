@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiers
+from tests.measuring import Measuring
 from toolkit.runtime.threads import share_cores
 
 share_cores()
@@ -29,6 +30,15 @@ sys.dont_write_bytecode = False
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--arch", action="append", help="run tests/contract for this model only; repeatable")
+    parser.addoption("--write-tiers", action="store_true", help="write anew which of the tests that run are slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.write_tiers or _is_quick(config):
+        measuring = Measuring(config.option.write_tiers)
+        config.pluginmanager.register(measuring)
+        if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+            measuring.watch()
 
 
 def pytest_unconfigure() -> None:
@@ -38,13 +48,17 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if config.option.markexpr == "not slow" and tiers.is_slow(collection_path) else None
+    return True if _is_quick(config) and tiers.is_slow(collection_path) else None
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return config.option.markexpr == "not slow"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tiers.mark(items)
-    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow_files)  # a long file that starts last leaves the other cores idle
+    long_files = tiers.long_files()
+    items.sort(key=lambda item: item.path not in long_files)  # one that starts last leaves the other cores idle
     needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needing_gpu:
         return

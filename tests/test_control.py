@@ -102,15 +102,14 @@ def test_the_command_line_stops_a_run_in_a_stage_before_training(tmp_path: Path)
     """A process of its own: the command must interrupt what its main thread does."""
     code = (
         "import sys, time, run, jobs.process.encode_stages as stages\n"
-        "stages._encode = lambda *arguments: time.sleep(600)\n"
+        f"stages._encode = lambda *arguments: (open({str(tmp_path / 'encodes')!r}, 'w').close(), time.sleep(600))\n"
         "sys.exit(run.main(sys.argv[1:]))"
     )
     job, output = write_job(tmp_path), tmp_path / "output" / "job"
     with subprocess.Popen([sys.executable, "-c", code, str(job)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (output / "events.jsonl").exists():
+        while time.monotonic() < deadline and not (tmp_path / "encodes").exists():
             time.sleep(0.1)
-        time.sleep(1)
         sent = subprocess.run([sys.executable, "run.py", "--tell", str(output), "stop"], cwd=ROOT)
         assert sent.returncode == 0
         _, errors = child.communicate(timeout=60)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiers
-
 ROOT = Path(__file__).resolve().parents[1]
 
 # Folders of one machine. `/data`, `/path/to`, `/tmp` are what a documentation or a test may say of any.
@@ -73,12 +71,6 @@ def test_what_a_run_or_a_tool_leaves_behind_is_ignored() -> None:
     if done.returncode == 128:
         pytest.skip("this folder is not a clone")
     assert done.stdout.split() == left
-
-
-def test_every_test_that_is_called_slow_is_there() -> None:
-    for name in (*tiers.WHOLE_RUNS, *tiers.SLOW):
-        file, _, test = name.partition("::")
-        assert (f"def {test}(" if test else "def test_") in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("folder", ["/root", "cd /work", "'/home/me", "in C:/Users".replace("/", "\\"), "(/opt"])

@@ -42,13 +42,13 @@ def test_a_run_that_was_stopped_has_to_be_started_again() -> None:
 
 def test_a_run_is_told_to_save_when_its_time_is_over(tmp_path: Path) -> None:
     with pytest.raises(NotFinished):
-        run_until([sys.executable, "-c", SAVES, str(tmp_path)], limit_s=1.5)
+        run_until([sys.executable, "-c", SAVES, str(tmp_path)], limit_s=3)
     assert (tmp_path / "signals").read_text() == "x"
 
 
 def test_a_run_that_finishes_while_it_is_told_to_stop_is_finished() -> None:
     finishes = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(60)"
-    assert run_until([sys.executable, "-c", finishes], limit_s=1.5) == 0
+    assert run_until([sys.executable, "-c", finishes], limit_s=3) == 0
 
 
 def test_a_preempted_run_is_told_once_and_has_saved_when_the_interrupt_goes_on(tmp_path: Path) -> None:
@@ -70,10 +70,16 @@ def test_a_preempted_run_is_told_once_and_has_saved_when_the_interrupt_goes_on(t
     assert kept == [True]
 
 
-def test_what_is_written_is_kept_now_and_then_and_at_the_end() -> None:
+def test_what_is_written_is_kept_now_and_then_and_at_the_end(tmp_path: Path) -> None:
     kept: list[float] = []
-    sleeps = [sys.executable, "-c", "import time; time.sleep(0.7)"]
-    run_until(sleeps, limit_s=60, keep=lambda: kept.append(time.monotonic()), keep_every_s=0.2)
+    waits = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+
+    def keep() -> None:
+        kept.append(time.monotonic())
+        if len(kept) == 2:
+            (tmp_path / "twice").touch()
+
+    run_until([sys.executable, "-c", waits, str(tmp_path / "twice")], limit_s=60, keep=keep, keep_every_s=0.2)
     assert len(kept) >= 3
 
 

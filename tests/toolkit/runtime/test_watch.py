@@ -34,8 +34,8 @@ def test_a_request_to_stop_ends_what_has_nothing_to_save_at_once(folder: Path) -
         send(folder, "stop")
         with pytest.raises(Interrupted, match="while loading"), stop.ends_at_once("Stopped while loading."):
             time.sleep(60)
-        time.sleep(0.1)  # the second one must not end the run as a second signal would
-    assert time.monotonic() - started < 30
+        _wait_for_events("control", folder)  # the second one must not end the run as a second signal would
+    assert time.monotonic() - started < 50
     assert [event["command"] for event in read_events(folder / "events.jsonl")] == ["stop", "stop"]
 
 
@@ -80,6 +80,15 @@ def test_a_command_that_comes_while_the_job_is_checked_is_obeyed(folder: Path) -
 def test_memory_is_noted_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "MEMORY_EVERY_S", 0.02)
     with Watch(folder, StopRequest(), since_ns=time.time_ns()):
-        time.sleep(0.2)
+        _wait_for_events("memory", folder)
     first, second, *_ = (event for event in read_events(folder / "events.jsonl") if event["kind"] == "memory")
     assert first["ram_bytes"] > 1_000_000 and "gpu_bytes" in first and "gpu_reserved_bytes" in second
+
+
+def _wait_for_events(kind: str, folder: Path) -> None:
+    """Wait for two events of a kind, or for half a minute."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        if sum(event["kind"] == kind for event in read_events(folder / "events.jsonl")) >= 2:
+            return
+        time.sleep(0.01)

@@ -186,7 +186,7 @@ def test_a_run_started_in_a_terminal_appears_and_can_be_stopped(site: Site) -> N
         assert rows[0]["is_external"] and rows[0]["output_folder"] == str(folder)
         site.act(rows[0]["id"], "stop")
         assert site.wait(rows[0]["id"], "interrupted")
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()

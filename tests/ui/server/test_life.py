@@ -261,7 +261,7 @@ def test_the_order_of_the_queue_outlives_the_server_and_its_jobs_a_reindexing(tm
         queue = server.ask("GET", "/api/queue")[1]
         assert queue == {"order": {"cpu": ids[::-1]}, "is_paused": True}
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(10)
+        server.process.wait(60)
     with serving(tmp_path, "--reindex") as server:
         assert [server.ask("GET", f"/api/jobs/{id_}")[1]["state"] for id_ in ids] == ["draft"] * 3
 
