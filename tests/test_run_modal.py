@@ -147,7 +147,7 @@ def test_without_an_account_the_job_is_checked_and_it_says_how_to_make_one(tmp_p
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "a card of 48 GB" in done.stdout
-    assert f"goes up: {tmp_path / 'images'} (8 files" in done.stdout
+    assert f"upload: {tmp_path / 'images'} (8 files" in done.stdout
     assert "-> /output/job" in done.stdout
     assert "modal setup" in done.stderr
     assert "Traceback" not in done.stderr
