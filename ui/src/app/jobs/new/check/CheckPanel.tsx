@@ -29,7 +29,6 @@ interface Props {
 
 export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: Props) {
   const { data, error, isOld } = check;
-  const isSlow = useDelayed(check.isFetching, SLOW_MS) && check.isFetching;
   const known = new Set(data?.problems.map((problem) => problem.what));
   const schema = useFormSchema().data;
   const nameOf = (where: string) => (schema ? labelOf(schema, where) : where);
@@ -37,11 +36,7 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
   return (
     <aside className="check-panel" aria-label="Check">
       <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
-      {isSlow && (
-        <p className="hint" role="status">
-          Reading the model’s files. The first time for a model, this can take 15 seconds.
-        </p>
-      )}
+      <SlowHint isFetching={check.isFetching} />
       {error && !data && <ErrorCard error={error} title="The check failed" />}
       {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} nameOf={nameOf} />}
       {data && (
@@ -89,6 +84,16 @@ function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined
       </span>
     </p>
   );
+}
+
+/** What a check that takes long waits for. */
+export function SlowHint({ isFetching }: { isFetching: boolean }) {
+  const isSlow = useDelayed(isFetching, SLOW_MS) && isFetching;
+  return isSlow ? (
+    <p className="hint" role="status">
+      Reading the model’s files. The first time for a model, this can take 15 seconds.
+    </p>
+  ) : null;
 }
 
 export function Fold({ title, aside, children }: { title: string; aside?: ReactNode; children: ReactNode }) {
