@@ -32,6 +32,7 @@ def verified_weights(path: Path, *, arch: str) -> int | None:
             return None
         if metadata.get(HASH) != f"0x{data_hash(path)}":
             return None
-        return sum(math.prod(entry["shape"]) for entry in header.values())
+        count: int = sum(math.prod(entry["shape"]) for entry in header.values())
+        return count
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None  # damaged: whoever reads it says how

@@ -73,6 +73,7 @@ def test_what_was_checked_for_a_training_is_known_to_a_drawing_with_the_same_mod
     monkeypatch.setattr(model_files, "_inspect", _inspected)
     found = _facts(drawing.as_training(drawing.generate.items(None), job.name))
     assert found == ModelFacts(facts.num_weights, 0)
+    assert config.network is not None
     other = config.model_copy(update={"network": NetworkConfig(linear=config.network.linear + 1)})
     with pytest.raises(AssertionError, match="inspected"):
         _facts(other)

@@ -35,9 +35,9 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
   const extra = refused.filter((problem) => !known.has(problem.what));
   return (
     <aside className="check-panel" aria-label="Check">
-      <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
+      <Verdict report={data} isOld={isOld} numSyntax={syntax.length} hasFailed={Boolean(error)} />
       <SlowHint isFetching={check.isFetching} />
-      {error && !data && <ErrorCard error={error} title="The check failed" />}
+      {error && !data && <ErrorCard error={error} />}
       {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} nameOf={nameOf} />}
       {data && (
         <>
@@ -66,12 +66,21 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
   );
 }
 
-function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined; isOld: boolean; numSyntax: number }) {
+interface VerdictProps {
+  report: CheckReport | undefined;
+  isOld: boolean;
+  numSyntax: number;
+  hasFailed: boolean;
+}
+
+function Verdict({ report, isOld, numSyntax, hasFailed }: VerdictProps) {
   const num = report?.problems.filter((problem) => problem.severity === "error").length ?? 0;
   const [tone, icon, words] = numSyntax
     ? ["bad", "cross", "Not valid YAML"]
     : !report
-      ? ["quiet", "spinner", "Checking"]
+      ? hasFailed
+        ? ["bad", "cross", "The check failed"]
+        : ["quiet", "spinner", "Checking"]
       : report.ok
         ? ["good", "check", "Ready to start"]
         : ["bad", "cross", num ? `${count(num, "problem")} to fix` : "Can’t start yet"];
