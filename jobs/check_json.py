@@ -40,7 +40,7 @@ A training process adds:
     "validation": null, or {"passes", "base_passes", "rounds", "round_s"}: forward passes of a round, and of scoring the
                   base model; number of rounds; seconds of a round as the run has measured them, null before its first
     "memory": null if nothing is predicted, else {
-        "device", "fits", "peak_gpu_bytes", "peak_ram_bytes",
+        "device", "device_name", "fits", "peak_gpu_bytes", "peak_ram_bytes",
         "phases": [{"name", "stage", "gpu_bytes", "ram_bytes", "parts": {name: bytes}}],
         "machine": {"name", "gpu_bytes", "free_gpu_bytes", "ram_bytes", "free_ram_bytes"},   null: unknown
         "ways": [{"settings": {key: value}, "peak_gpu_bytes", "peak_ram_bytes"}]}            what would make it fit

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from extensions_built_in.generator.own_loras import verified_weights
 from toolkit.cards import ModelCard
 from toolkit.config.drawing.generate import GenerateProcessConfig
 from toolkit.draw.columns import columns_of
@@ -9,7 +13,7 @@ from toolkit.errors import Mistakes
 
 
 def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mistakes) -> int:
-    """The most weights that the LoRAs of a column have together. Loads torch, if there are any.
+    """The most weights that the LoRAs of a column have together. Loads torch for files of other programs.
 
     Args:
         drawing: the settings of the job.
@@ -18,8 +22,18 @@ def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mista
     """
     columns = columns_of(drawing)
     files = list(dict.fromkeys(path for column in columns for path, _ in column.loras))
-    if not files:
-        return 0
+    known = {path: verified_weights(path, arch=card.arch) for path in files}
+    counts = {path: count or 0 for path, count in known.items()}
+    unknown = [path for path, count in known.items() if count is None]
+    if unknown:
+        counts |= _counted(drawing, card, unknown, mistakes)
+    return max((sum(counts[path] for path, _ in column.loras) for column in columns), default=0)
+
+
+def _counted(
+    drawing: GenerateProcessConfig, card: ModelCard, files: Sequence[Path], mistakes: Mistakes
+) -> dict[Path, int]:
+    """The weights of each file, read for a model; 0 after a mistake."""
     import torch
 
     from toolkit.draw.loras import num_weights, read_for
@@ -33,4 +47,4 @@ def check_loras(drawing: GenerateProcessConfig, card: ModelCard, mistakes: Mista
     for path in files:
         with mistakes.gathered():
             counts[path] = num_weights(model, read_for(model, path), width=DTYPES[drawing.dtype].num_bytes)
-    return max(sum(counts[path] for path, _ in column.loras) for column in columns)
+    return counts

@@ -76,7 +76,7 @@ def check_model_files(
     """
     if config.model.quantize_cache is False:  # --no-cache
         return _inspect(config, card, mistakes, source)
-    path = trainer_cache() / "checked" / f"{_key(config, card)}.json"
+    path = _place(config, card, has_network=config.network is not None or config.train.full_finetune)
     with suppress(OSError, ValueError, TypeError):
         found = json.loads(path.read_text(encoding="utf-8"))
         lists: Any = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
@@ -85,9 +85,20 @@ def check_model_files(
     facts = _inspect(config, card, own, source)
     mistakes.errors += own.errors
     if not own:
-        with suppress(OSError):  # a cache that cannot be written only costs time
-            write_json(path, asdict(facts))
+        _remember(path, facts)
+        weights_alone = ModelFacts(facts.num_weights, facts.num_assistant_weights)
+        _remember(_place(config, card, has_network=False), weights_alone)  # for drawing with what is trained now
     return facts
+
+
+def _remember(path: Path, facts: ModelFacts) -> None:
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        write_json(path, asdict(facts))
+
+
+def _place(config: TrainingProcessConfig, card: ModelCard, *, has_network: bool) -> Path:
+    """Where a result is cached, with or without what concerns the weights to train."""
+    return trainer_cache() / "checked" / f"{_key(config, card, has_network=has_network)}.json"
 
 
 def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes, source: str) -> ModelFacts:
@@ -125,9 +136,9 @@ def _inspect(config: TrainingProcessConfig, card: ModelCard, mistakes: Mistakes,
     return ModelFacts(weights, assistant, sides, fixed, tuple(lines))
 
 
-def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
+def _key(config: TrainingProcessConfig, card: ModelCard, *, has_network: bool) -> str:
     section = config.model.model_dump(mode="json")
-    network = config.network.model_dump(mode="json") if config.network else None
+    network = config.network.model_dump(mode="json") if has_network and config.network else None
     twin = twin_of(config)
     own = None if twin is None else twin.name_or_path
     sources = [text for text in (*_texts(section), *_texts(network), *_texts(own), card.source) if text]
@@ -142,9 +153,9 @@ def _key(config: TrainingProcessConfig, card: ModelCard) -> str:
             "without": sorted(config.without),
             "network": network,
             "twin": own,
-            "file_format": config.save.lora_file_format,
+            "file_format": config.save.lora_file_format if has_network else None,
             "dtype": config.train.dtype,
-            "full_finetune": config.train.full_finetune,
+            "full_finetune": has_network and config.train.full_finetune,
             "versions": versions(),
             "code": [_identity(path) for folder in code for path in sorted([folder, *folder.glob("*.py")])],
             "files": [_identity(path) for text in dict.fromkeys(sources) for path in _files(Path(text).expanduser())],

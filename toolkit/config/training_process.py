@@ -122,14 +122,17 @@ class TrainingProcessConfig(ProcessConfig):
     @property
     def view_background(self) -> Color:
         """Color behind transparent pixels of the pictures that adapters see in samples."""
-        default: Color = DatasetConfig.model_fields["background_color"].default
-        return self.datasets[0].background_color if self.datasets else default
+        return self._of_first_dataset("background_color")
 
     @property
     def reference_background(self) -> Color:
         """Color behind transparent pixels of the reference and control pictures of samples."""
-        default: Color = DatasetConfig.model_fields["control_transparent_color"].default
-        return self.datasets[0].control_transparent_color if self.datasets else default
+        return self._of_first_dataset("control_transparent_color")
+
+    def _of_first_dataset(self, key: str) -> Color:
+        """A color of the first dataset; without datasets, as in drawing, its default."""
+        color: Color = getattr(self.datasets[0], key) if self.datasets else DatasetConfig.model_fields[key].default
+        return color
 
     @property
     def uses_captions(self) -> bool:

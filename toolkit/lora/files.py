@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from toolkit.cards import find_cards
 from toolkit.config import SaveConfig
 from toolkit.errors import UserError
+from toolkit.lora.header import ARCH, HASH
 from toolkit.lora.keys import UnknownKeysError, without_parts
 from toolkit.lora.parse import Changes, parse_changes
 from toolkit.lora.settings import ADAPTER_METADATA, read_lora_tensors
@@ -26,9 +26,6 @@ from toolkit.weights.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from toolkit.models.base_model import BaseModel
-
-HASH = "modelspec.hash_sha256"
-ARCH = "ss_base_model_version"
 
 
 @dataclass(frozen=True)
@@ -181,12 +178,3 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     start = 8 + int.from_bytes(data[:8], "little")
     return hashlib.sha256(memoryview(data)[start:]).hexdigest()
-
-
-def stated(metadata: Mapping[str, str], key: str) -> dict[str, object]:
-    """The JSON object under a key of a file header; empty if there is none."""
-    try:
-        value = json.loads(metadata.get(key, "{}"))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

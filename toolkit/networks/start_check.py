@@ -11,7 +11,7 @@ from torch import Tensor
 from toolkit.cards import find_cards
 from toolkit.config import NetworkConfig
 from toolkit.errors import Mistakes, Problem, UserError
-from toolkit.lora.files import ARCH
+from toolkit.lora.header import ARCH
 from toolkit.lora.parse import parse, parse_changes
 from toolkit.lora.settings import read_lora_tensors
 from toolkit.lora.update import Update, must_be_finite

@@ -48,6 +48,7 @@ class MemoryCheck:
         plan = self.plan
         return {
             "device": plan.inputs.device,
+            "device_name": self.device_name,
             "fits": not self.refusal,
             "peak_gpu_bytes": plan.peak_gpu_bytes,
             "peak_ram_bytes": plan.peak_ram_bytes,

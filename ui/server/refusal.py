@@ -95,9 +95,10 @@ async def _mistake(request: Request, error: Exception) -> JSONResponse:
 
 async def _system(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OSError)
-    place = f"{_place(str(error.filename))}: " if error.filename else ""
+    name = _place(str(error.filename)) if error.filename else ""
+    place = f"{name}: " if name else ""
     if is_disk_full(error):
-        return _one(409, f"{place}the disk is full. Free up some space, then try again.")
+        return _one(409, f"The disk is full. Free up some space, then try again.{f' ({name})' if name else ''}")
     if isinstance(error, FileNotFoundError):
         return _one(404, f"{place}no longer exists. Reload the page.")
     return _one(409, f"{place}{error.strerror or error}. Fix this, then try again.")

@@ -169,11 +169,14 @@ def test_a_job_of_another_model_is_rewritten_and_every_change_is_listed(site: Si
     archs = {model["arch"]: model for model in site.client.get("/api/models").json()}
     former = next(arch for arch, model in archs.items() if model["family"] != archs["flux2_tiny"]["family"])
     text = site.text(model={"arch": former, "name_or_path": archs[former]["source"]})
-    body = {"filename": "old.yaml", "text": f"# mine\n{text}", "to": "flux2_tiny"}
+    body = {"filename": "old.yaml", "text": f"# mine\n{text}"}
+    assert site.client.post("/api/import", json=body).json()["arch"] == former, "the page offers to convert it"
+    body["to"] = "flux2_tiny"
     answer = site.client.post("/api/import", json=body)
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["changes"] and "arch: flux2_tiny" in found["yaml"] and "# mine" in found["yaml"]
+    assert found["arch"] == "flux2_tiny"
     assert site.client.post("/api/import", json=body | {"to": "nonsense"}).status_code == 422
 
 

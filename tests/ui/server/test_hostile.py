@@ -233,7 +233,8 @@ def test_a_full_disk_is_named_by_a_place_that_people_know(site: Site, monkeypatc
 
     monkeypatch.setattr("ui.server.actions.actions.write_notes", full)
     answer = site.client.post("/api/jobs", json={"yaml": site.text()})
-    assert answer.json()["problems"][0]["what"].startswith("/data/cats: the disk is full.")
+    what = answer.json()["problems"][0]["what"]
+    assert what.startswith("The disk is full.") and what.endswith("(/data/cats)")
 
 
 def test_a_stranger_cannot_fill_the_memory_with_bodies(site: Site) -> None:

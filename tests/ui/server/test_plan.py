@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from tests.ui.server.conftest import Site, wait_for
+from ui.server.jobs import scheduler
 from ui.server.notices import notifier
 from ui.server.schemas import GpuInfo
 
@@ -54,6 +56,19 @@ def test_a_job_that_lacks_memory_is_held_and_people_are_told_once(site: Site, mo
     assert site.client.get("/api/notices").json()["notices"] == [notice]
     site.act(id_, "pause")
     wait_for(lambda: not site.services.registry.held_since)
+
+
+def test_a_job_whose_memory_is_still_being_worked_out_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_known = threading.Event()
+    monkeypatch.setattr(scheduler, "_SLOW_S", 0.0)
+    monkeypatch.setattr(site.services.checker, "peaks", lambda text: None if is_known.wait(60) else ([], 0))
+    try:
+        id_ = site.make(start=True)
+        wait_for(lambda: row(site, id_)["reason"].startswith("Working out the memory"))
+        assert not site.services.registry.held_since, "it does not wait for what others hold"
+    finally:
+        is_known.set()
+    site.wait(id_, "done")
 
 
 def test_the_memory_of_a_card_is_split_by_who_uses_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolkit.lora.files import ARCH, HASH, AdapterFile, read_adapter_file, stated
+from toolkit.lora.files import AdapterFile, read_adapter_file
+from toolkit.lora.header import ARCH, HASH, stated
 from toolkit.lora.parse import Changes
 from toolkit.lora.update import Update, must_be_finite, norm
 

@@ -150,7 +150,7 @@ class Checker:
         return facts
 
     def _of_command(self, path: Path, asked: CheckInputs) -> dict[str, Any]:
-        """The same by the command line, where another check keeps the process busy, or it has failed."""
+        """The same by the command line, where a long check keeps the process busy, or it has failed."""
         command = [sys.executable, str(REPOSITORY / "run.py"), "--check", "--json", str(path), "--resume", asked.resume]
         command += ["--vram", str(asked.vram_gb)] if asked.vram_gb is not None else []
         command += ["--from-step", str(asked.from_step)] if asked.from_step is not None else []

@@ -83,7 +83,7 @@ def estimate(found: CheckResult, jobs: Iterable[Job]) -> Estimate | None:
 def _drawing(process: GenerateProcessConfig, facts: Mapping[str, Any], jobs: Iterable[Job]) -> Estimate | None:
     """How long the pictures take that are not there yet; computed, without loading the model."""
     card, memory = process.card, facts.get("memory")
-    if memory is not None and facts.get("pictures_left") and (pace := pace_of(process, jobs, _device(memory))):
+    if memory is not None and facts.get("pictures_left") and (pace := pace_of(process, jobs, memory["device_name"])):
         low, high = pace.range_s(int(facts["pictures_left"]))
         drawings = "1 drawing" if pace.num_runs == 1 else f"{pace.num_runs} drawings"
         return Estimate(low_s=low, high_s=high, basis=f"based on {drawings} here, including loading")
@@ -101,16 +101,12 @@ def _on_device(jobs: Iterable[Job], memory: Mapping[str, Any] | None) -> Iterabl
     """The jobs that ran last on the device that this one is planned for; all if that is not known."""
     if memory is None:
         return jobs
-    device = _device(memory)
+    device = memory["device_name"]
     return (
         job
         for job in jobs
         if next((run.resumed["device"] for run in reversed(job.runs) if run.resumed.get("device")), None) == device
     )
-
-
-def _device(memory: Mapping[str, Any]) -> str:
-    return str(memory["machine"]["name"] if memory["device"] == "cuda" else memory["device"])
 
 
 def _measured(process: TrainingProcessConfig, work: float, jobs: Iterable[Job]) -> list[float]:

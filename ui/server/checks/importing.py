@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from toolkit.cards import find_cards
+from toolkit.config.model import normalise_arch
 from toolkit.config.reading.parse import parse_file
 from toolkit.errors import UserError
 from toolkit.migrate.migrate import migrate
@@ -69,7 +70,7 @@ def _from_text(text: str, suffix: str, to: str | None, texts: TextFolder) -> Imp
     if suffix.startswith(".json"):
         text = _dumped(tree)
         changes.append("converted to YAML")
-    return Imported(yaml=clean(text), source=source, changes=changes)
+    return Imported(yaml=clean(text), source=source, arch=_arch_in(tree), changes=changes)
 
 
 def parse_file_text(text: str, suffix: str, texts: TextFolder) -> dict[str, Any]:
@@ -83,7 +84,18 @@ def _from_metadata(metadata: dict[str, Any], source: str) -> Imported:
     if job is None:
         what = "This file contains no job settings: it was made by another program, or its metadata was removed."
         raise Refusal(422, what, "base64")
-    return Imported(yaml=clean(_dumped(job)), source=source, changes=[])
+    return Imported(yaml=clean(_dumped(job)), source=source, arch=_arch_in(job), changes=[])
+
+
+def _arch_in(tree: Any) -> str | None:
+    """The model that a job names, by its arch or by a flag such as `is_flux: true`."""
+    try:
+        model = dict(tree["config"]["process"][0]["model"])
+    except (LookupError, TypeError, ValueError):
+        return None
+    normalise_arch(model, find_cards())
+    arch = model.get("arch")
+    return clean(arch) if isinstance(arch, str) else None
 
 
 def _job_in(metadata: dict[str, Any]) -> dict[str, Any] | None:
@@ -105,8 +117,8 @@ def _job_in(metadata: dict[str, Any]) -> dict[str, Any] | None:
     if trigger := metadata.get("modelspec.trigger_phrase"):
         process["trigger_word"] = str(trigger)
     if arch in cards:
-        name = str(base.get("name")) if isinstance(base, dict) and base.get("name") else cards[arch].source
-        process["model"] = {"arch": arch, "name_or_path": name}
+        name = str(base.get("name")) if isinstance(base, dict) else ""  # of weights in a folder it is no place
+        process["model"] = {"arch": arch, "name_or_path": name if "/" in name else cards[arch].source}
     if isinstance(network, dict):
         process["network"] = {
             "type": str(network.get("type") or "lora"),

@@ -22,6 +22,7 @@ from toolkit.extension import REPOSITORY
 from toolkit.train.resume import ResumeChoice
 
 IDLE_S = 300.0
+_PATIENCE_S = 60.0  # a second process would import for as long, and slow the first one down
 _COMMAND = [sys.executable, "-m", "ui.server.checks.worker"]
 
 
@@ -35,7 +36,7 @@ class CheckWorker:
         self._goodbye: threading.Timer | None = None
 
     def facts(self, path: Path, options: dict[str, Any], *, timeout_s: float) -> dict[str, Any] | None:
-        """What `job_facts` says about a job file; None if the process is busy, or has failed.
+        """What `job_facts` says about a job file; None if the process stays busy, or has failed.
 
         Args:
             path: of the job file.
@@ -45,7 +46,7 @@ class CheckWorker:
         Raises:
             TimeoutError: it took longer.
         """
-        if not self._room.acquire(blocking=False):
+        if not self._room.acquire(timeout=_PATIENCE_S):
             return None
         try:
             return self._ask(json.dumps([str(path), options]), timeout_s)

@@ -126,8 +126,8 @@ def require_room(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free - num_bytes < KEPT_FREE:
         what = (
-            f"The disk of {folder} has {free / 1e9:.1f} GB free; {num_bytes / 1e9:.1f} GB are to be written and "
-            f"{KEPT_FREE / 1e9:.1f} GB must stay free. Free up some space, then try again."
+            f"{KEPT_FREE / 1e6:.0f} MB of the disk must stay free: this needs {num_bytes / 1e6:,.1f} MB, and "
+            f"{free / 1e6:,.1f} MB are free. Free up some space, then try again."
         )
         raise Refusal(409, what)
 

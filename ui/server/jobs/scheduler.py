@@ -26,7 +26,10 @@ PAUSED = "queue_paused"
 _TICK_S = 0.5
 _KEPT_PEAKS = 256
 _QUEUE_PAUSED = "The queue is paused."
+_CHECKING = "Working out the memory it needs. The first time for a model, this can take 15 seconds."
+_SLOW_S = 1.0  # a check of files that are known takes less
 _WAITS_FOR_ALL = "Waiting for all GPUs: the job splits its model over them (model.split_model_over_gpus)."
+_NOT_HELD = (_QUEUE_PAUSED, _CHECKING, _WAITS_FOR_ALL)  # by what others do with the machine
 
 log = logging.getLogger("ui.server")
 
@@ -181,11 +184,15 @@ class Scheduler:
 
     def _predicted(self, job: Job, text: str) -> tuple[list[int], int] | None:
         """What a job takes. A check that breaks down must not hold up the queue: the job itself says what is wrong."""
+        slow = threading.Timer(_SLOW_S, self._say_why, [{job.id: _CHECKING}])
+        slow.start()
         try:
             return self.checker.peaks(text)
         except Exception:
             log.exception("%s cannot be checked", job.folder)
             return None
+        finally:
+            slow.cancel()
 
     def _start(self, job: Job, slots: Sequence[int | None]) -> None:
         registry = self.registry
@@ -213,9 +220,7 @@ class Scheduler:
     def _say_why(self, why: Mapping[str, str]) -> None:
         now, before = time.monotonic(), self.registry.held_since
         with self.registry.lock:
-            self.registry.held_since = {
-                id_: before.get(id_, now) for id_, text in why.items() if text not in (_QUEUE_PAUSED, _WAITS_FOR_ALL)
-            }
+            self.registry.held_since = {id_: before.get(id_, now) for id_, text in why.items() if text not in _NOT_HELD}
             if self.registry.waits != why:
                 changed = set(self.registry.waits) ^ set(why) | {
                     key for key in why if self.registry.waits.get(key) != why[key]

@@ -139,6 +139,7 @@ class Imported(Answer):
 
     yaml: str
     source: str = Field(description="What it was made from.")
+    arch: str | None = Field(description="The model of its first process; null if it names none.")
     changes: list[str]
 
 

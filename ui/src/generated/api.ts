@@ -505,6 +505,8 @@ export interface Imported {
   yaml: string;
   /** What it was made from. */
   source: string;
+  /** The model of its first process; null if it names none. */
+  arch: string | null;
   changes: string[];
 }
 

@@ -37,6 +37,19 @@ export function withModel(text: string, job: unknown, before: ModelInfo | undefi
   return model.source ? setIn(changed, jobPath("model.name_or_path"), model.source) : deleteIn(changed, jobPath("model.name_or_path"));
 }
 
+/**
+ * The models that a job file can be rewritten for: the family that new jobs begin with, unless it is of that family.
+ *
+ * @param arch the model of the file; null if it names no model that is known.
+ * @param usual the model that new jobs begin with; it comes first.
+ */
+export function targetsOf(models: ModelInfo[], arch: string | null, usual: string | undefined): ModelInfo[] {
+  const familyOf = (name: string | null | undefined) => models.find((model) => model.arch === name)?.family;
+  const [from, to] = [familyOf(arch), familyOf(usual)];
+  if (from === undefined || from === to) return [];
+  return models.filter((model) => model.family === to).sort((a, b) => Number(b.arch === usual) - Number(a.arch === usual));
+}
+
 /** What a new job is to begin with. */
 export interface Given {
   folder: string | null;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { field, model, SCHEMA } from "../test/fixtures";
 import { optionsAt, placeAt } from "./complete";
-import { newJob, withModel } from "./draft";
+import { newJob, targetsOf, withModel } from "./draft";
 import { fieldAt, fieldView, labelOf, parseInput, problemsAt, sectionsOf, simpleForm } from "./form";
 import { promptsOf, withPrompts } from "./prompts";
 import { parseJob, setIn, jobPath, valueAt } from "./yamlDoc";
@@ -102,4 +102,10 @@ describe("completion", () => {
     expect(keys).toContain("lr");
     expect(optionsAt({ section: "model", key: "arch" }, SCHEMA, [toy]).map((option) => option.label)).toEqual(["toy"]);
   });
+});
+
+it("offers to rewrite a job of another family, for the usual model first", () => {
+  const models = [model({ arch: "old", family: "first" }), model({ arch: "a", family: "second" }), model({ arch: "b", family: "second" })];
+  expect(targetsOf(models, "old", "b").map(({ arch }) => arch)).toEqual(["b", "a"]);
+  for (const arch of ["a", "unknown", null]) expect(targetsOf(models, arch, "b")).toEqual([]);
 });

@@ -8,6 +8,7 @@ import { useSubmit } from "../../hooks/useSubmit";
 import type { JobRow, LoraInfo, Problem } from "../../generated/api";
 import { count } from "../../lib/format";
 import { fieldOf, readForm, type TryoutForm } from "../../lib/tryout";
+import { SlowHint } from "../jobs/new/check/CheckPanel";
 import { Costs } from "../jobs/new/check/Costs";
 import { MemoryPlan } from "../jobs/new/check/MemoryPlan";
 import { LoraChoice } from "./LoraChoice";
@@ -65,6 +66,7 @@ export function TryoutEditor({ source, first, loras, jobs }: Props) {
         </p>
         <TextField label="Name" value={form.name} problems={at("name")} onChange={(name) => change({ name })} />
         <Verdict isChecking={isOld || (!errors && !check.data)} errors={errors} />
+        <SlowHint isFetching={check.isFetching} />
         {at("run").concat(at("arch"), elsewhere).length > 0 && <ProblemList problems={at("run").concat(at("arch"), elsewhere)} />}
         {check.data && !isOld && <Costs report={check.data} />}
         <Button look="primary" icon="play" disabled={!isReady} busy={submit.isStarting} onClick={() => yaml !== null && submit.start(yaml)}>

@@ -6,6 +6,7 @@ import { TabPanel, Tabs } from "../../../components/Tabs";
 import { useToast } from "../../../components/Toasts";
 import { useCheck } from "../../../hooks/useCheck";
 import { useDocument } from "../../../hooks/useDocument";
+import { useImport } from "../../../hooks/useImport";
 import { useStored } from "../../../hooks/useStored";
 import { useSubmit } from "../../../hooks/useSubmit";
 import type { FormSchema, ModelInfo, Problem } from "../../../generated/api";
@@ -14,6 +15,7 @@ import { ChangesPanel } from "./check/ChangesPanel";
 import { CheckPanel } from "./check/CheckPanel";
 import { FormContext, type FormState } from "./FormContext";
 import { FullForm } from "./FullForm";
+import { ConvertDialog } from "./ConvertDialog";
 import { ImportButton, useFileDrop } from "./ImportButton";
 import { NotYaml } from "./NotYaml";
 import { SimpleForm } from "./SimpleForm";
@@ -56,7 +58,8 @@ export function Editor({ title, schema, models, first, id }: Props) {
     if (view === "yaml") goTo.current(problem);
     else if (!focusField(problem.where)) setView("yaml");
   };
-  const drop = useFileDrop(replace);
+  const { read, isBusy: isImporting, offer, accept, close } = useImport(models, replace);
+  const drop = useFileDrop(read);
   const isBroken = syntax.length > 0;
   return (
     <Page
@@ -64,7 +67,7 @@ export function Editor({ title, schema, models, first, id }: Props) {
       aside={document.isChanged && <span className="hint">Unsaved changes are kept in this browser</span>}
       actions={
         <>
-          <ImportButton onImport={replace} />
+          <ImportButton read={read} isBusy={isImporting} />
           {document.isChanged && (
             <Button look="quiet" onClick={() => replace(first, "Changes discarded.")}>
               Discard changes
@@ -85,6 +88,7 @@ export function Editor({ title, schema, models, first, id }: Props) {
         </>
       }
     >
+      {offer && <ConvertDialog offer={offer} models={models} onUse={accept} onClose={close} />}
       <div className="editor" {...drop.handlers} onKeyDown={submit.keys(text)}>
         {drop.isOver && <p className="drop-here">Drop a job file, a LoRA or a sample image to import its settings</p>}
         <div className="editor-main">

@@ -29,20 +29,15 @@ interface Props {
 
 export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: Props) {
   const { data, error, isOld } = check;
-  const isSlow = useDelayed(check.isFetching, SLOW_MS) && check.isFetching;
   const known = new Set(data?.problems.map((problem) => problem.what));
   const schema = useFormSchema().data;
   const nameOf = (where: string) => (schema ? labelOf(schema, where) : where);
   const extra = refused.filter((problem) => !known.has(problem.what));
   return (
     <aside className="check-panel" aria-label="Check">
-      <Verdict report={data} isOld={isOld} numSyntax={syntax.length} />
-      {isSlow && (
-        <p className="hint" role="status">
-          Reading the model’s files. The first time for a model, this can take 15 seconds.
-        </p>
-      )}
-      {error && !data && <ErrorCard error={error} title="The check failed" />}
+      <Verdict report={data} isOld={isOld} numSyntax={syntax.length} hasFailed={Boolean(error)} />
+      <SlowHint isFetching={check.isFetching} />
+      {error && !data && <ErrorCard error={error} />}
       {extra.length > 0 && <ProblemList problems={extra} onFix={onFix} onShow={onShow} nameOf={nameOf} />}
       {data && (
         <>
@@ -71,12 +66,21 @@ export function CheckPanel({ check, refused, syntax, onFix, onShow, children }: 
   );
 }
 
-function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined; isOld: boolean; numSyntax: number }) {
+interface VerdictProps {
+  report: CheckReport | undefined;
+  isOld: boolean;
+  numSyntax: number;
+  hasFailed: boolean;
+}
+
+function Verdict({ report, isOld, numSyntax, hasFailed }: VerdictProps) {
   const num = report?.problems.filter((problem) => problem.severity === "error").length ?? 0;
   const [tone, icon, words] = numSyntax
     ? ["bad", "cross", "Not valid YAML"]
     : !report
-      ? ["quiet", "spinner", "Checking"]
+      ? hasFailed
+        ? ["bad", "cross", "The check failed"]
+        : ["quiet", "spinner", "Checking"]
       : report.ok
         ? ["good", "check", "Ready to start"]
         : ["bad", "cross", num ? `${count(num, "problem")} to fix` : "Can’t start yet"];
@@ -89,6 +93,16 @@ function Verdict({ report, isOld, numSyntax }: { report: CheckReport | undefined
       </span>
     </p>
   );
+}
+
+/** What a check that takes long waits for. */
+export function SlowHint({ isFetching }: { isFetching: boolean }) {
+  const isSlow = useDelayed(isFetching, SLOW_MS) && isFetching;
+  return isSlow ? (
+    <p className="hint" role="status">
+      Reading the model’s files. The first time for a model, this can take 15 seconds.
+    </p>
+  ) : null;
 }
 
 export function Fold({ title, aside, children }: { title: string; aside?: ReactNode; children: ReactNode }) {
