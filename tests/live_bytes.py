@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from extensions_built_in.diffusion_models.flux import lora_names as flux_keys
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity as flux_velocity
 from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
-from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
 from toolkit.memory.recompute import BlockValue
