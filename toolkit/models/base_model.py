@@ -22,7 +22,17 @@ from toolkit.models.contract import check_answers
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.sites import AttentionSite, Ends
 
-__all__ = ["AttentionSite", "BaseModel", "Component", "Ends", "LoraTarget", "PromptCut", "SizedTarget", "StateDict"]
+__all__ = [
+    "AttentionSite",
+    "BaseModel",
+    "Component",
+    "Ends",
+    "LoraTarget",
+    "OwnBackward",
+    "PromptCut",
+    "SizedTarget",
+    "StateDict",
+]
 
 StateDict = dict[str, Tensor]
 

@@ -22,15 +22,13 @@ from extensions_built_in.diffusion_models.flux2 import (
     sampling,
     sites,
 )
-from extensions_built_in.diffusion_models.flux2.lean import attach_lean
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import pass_through, predict_velocity
-from extensions_built_in.diffusion_models.lean.prepare import LeanBlocks
+from extensions_built_in.diffusion_models.flux2.transformer import own_backward, pass_through, predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
+from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, OwnBackward, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
@@ -152,9 +150,9 @@ class Flux2Model(StableDiffusion):
             references=condition.references,
         )
 
-    def own_backward(self) -> LeanBlocks:
+    def own_backward(self) -> OwnBackward:
         """See BaseModel.own_backward."""
-        return LeanBlocks(self.transformer, attach_lean)
+        return own_backward(self.transformer)
 
     # Adapters
 

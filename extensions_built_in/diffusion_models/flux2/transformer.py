@@ -12,6 +12,8 @@ import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor, nn
 
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean
+from extensions_built_in.diffusion_models.lean.prepare import LeanBlocks
 from extensions_built_in.diffusion_models.lean.reads import READ
 from toolkit.models.condition import guidance_of_each
 
@@ -106,3 +108,8 @@ def pass_through(layer: nn.Module) -> None:
         return rows
 
     layer.forward = forward
+
+
+def own_backward(transformer: Flux2Transformer2DModel) -> LeanBlocks:
+    """The backward pass that the blocks have of their own."""
+    return LeanBlocks(transformer, attach_lean)
