@@ -24,16 +24,16 @@ Written by `python scripts/write_performance_docs.py`; do not edit. Times and me
 
 ## What a block does in training
 
-A frozen block with a LoRA needs no gradient of its own weights. FLUX.2's blocks therefore have a backward pass of their
-own (`extensions_built_in/diffusion_models/flux2/lean/`), which keeps only what that needs. Gradients are those of
-autograd: within 1e-5 in fp32; in bf16 as far from exact ones as autograd's are. The forward pass differs by rounding
-only: 4e-8 in fp32, 1e-3 in bf16. A pass without gradient, such as sampling, is diffusers' own.
+A frozen block with a LoRA needs no gradient of its own weights. The blocks of FLUX.2 and FLUX.1 therefore have a
+backward pass of their own (`extensions_built_in/diffusion_models/lean/`), which keeps only what that needs. Gradients
+are those of autograd: within 1e-5 in fp32; in bf16 as far from exact ones as autograd's are. The forward pass differs
+by rounding only: 4e-8 in fp32, 1e-3 in bf16. A pass without gradient, such as sampling, is diffusers' own.
 
 A CPU without products in bf16 (no AVX-512, such as AVX2 alone) multiplies bf16 number by number. There, the products
 of frozen layers and, in training, the attention of these blocks are computed in fp32; what is kept for backward stays
 bf16.
 
-| `train.gradient_checkpointing` | a single block keeps, per token | a double block | recomputed |
+| `train.gradient_checkpointing` | a single block of FLUX.2 keeps, per token | a double block | recomputed |
 |---|---|---|---|
 | `false` | 11 h: input, attention's output, q, k, v, gate, up | 12 h | norms and activations |
 | `true` | 2 h: input, attention's output | 3 h | that, and the projections to q, k, v, gate and up |
@@ -42,13 +42,18 @@ bf16.
 
 h is one number per channel of the hidden size. diffusers with peft keeps 25 h, or 1 h if it recomputes whole blocks.
 
+FLUX.1's blocks make their modulation themselves, and a LoRA on that layer needs what attention and MLP add, before the
+gate. A single block keeps 10 h, or 3 h if it recomputes; a double block 12 h, or 5 h. Without a LoRA on those layers
+(`network_kwargs: only_if_contains: [attn]`) it is 9 h or 2 h, and 10 h or 3 h. Its q, k and v have an A each: they are
+multiplied as one. With autograd's backward pass it is 26 h and 31 h, or 1 h if whole blocks are recomputed.
+
 With `true`, the memory plan lets blocks recompute as little as fits in 85 % of the card, down to nothing, block by
 block; the check and the log say so. On a CPU it is the second row. What is recomputed changes no bit of the gradients.
 
 The log says how many blocks have this backward pass. The others have autograd's, and are recomputed as a whole if
 `gradient_checkpointing` is on: blocks that an adapter or an assistant LoRA changes; networks other than LoRA; LoRA with
-dropout; networks on the layers that make modulations; weights that are trained themselves; klein 9B KV; sharded
-weights; FLUX.1, whose blocks are built differently.
+dropout; networks on the layers outside blocks that make modulations; weights that are trained themselves; klein 9B KV;
+sharded weights.
 """
 _TABLE = """
 ## {title}

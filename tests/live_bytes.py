@@ -17,9 +17,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from extensions_built_in.diffusion_models.flux import lora_names as flux_keys
+from extensions_built_in.diffusion_models.flux.lean import attach_lean as flux_lean
 from extensions_built_in.diffusion_models.flux.transformer import predict_velocity as flux_velocity
 from extensions_built_in.diffusion_models.flux2 import lora_names as flux2_keys
-from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean as flux2_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity as flux2_velocity
 from toolkit.cards import find_cards
 from toolkit.memory.recompute import BlockValue
@@ -38,6 +39,7 @@ class Family:
         transformer, vae: diffusers' classes.
         lora_names: module that names the transformer's layers.
         predict_velocity: the family's forward pass.
+        attach_lean: gives blocks the backward pass that the family has written for them.
         prompt_rows: of an encoded prompt.
         cell_px: side of a cell of the latents.
         config: of every transformer of the family; the rest is in `SHAPES`.
@@ -48,6 +50,7 @@ class Family:
     vae: Any
     lora_names: Any
     predict_velocity: Callable[..., Tensor]
+    attach_lean: Callable[..., Any]
     prompt_rows: int
     cell_px: int
     config: Mapping[str, Any]
@@ -60,6 +63,7 @@ FAMILIES = {
         AutoencoderKL,
         flux_keys,
         flux_velocity,
+        flux_lean,
         prompt_rows=513,
         cell_px=8,
         config={"in_channels": 64, "axes_dims_rope": (16, 56, 56), "guidance_embeds": True},
@@ -78,6 +82,7 @@ FAMILIES = {
         AutoencoderKLFlux2,
         flux2_keys,
         flux2_velocity,
+        flux2_lean,
         prompt_rows=512,
         cell_px=16,
         config={"in_channels": 128, "mlp_ratio": 3.0, "axes_dims_rope": (32, 32, 32, 32), "guidance_embeds": False},
@@ -186,7 +191,7 @@ def step_bytes(
         for name, parameter in model.named_parameters() if rank is None else ():
             parameter.requires_grad_(only in name)
         if own_backward:
-            attach_lean(model, lambda _: torch.device("cpu"), keeps=1.0 if recomputes else 2.0)
+            family_of(arch).attach_lean(model, lambda _: torch.device("cpu"), keeps=1.0 if recomputes else 2.0)
         elif recomputes:
             model.enable_gradient_checkpointing()
         before = live.peak = live.now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL import Image
@@ -15,15 +15,38 @@ from toolkit.config import SampleItem
 from toolkit.errors import UserError
 from toolkit.lora.parse import parse
 from toolkit.lora.update import Location, LoraTarget, SizedTarget, Update, state_of, updates_of
+from toolkit.memory.component_loader import ComponentLoader
 from toolkit.models.components import Component, ComponentModel
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.contract import check_answers
 from toolkit.models.prompt_cut import PromptCut
 from toolkit.models.sites import AttentionSite, Ends
 
-__all__ = ["AttentionSite", "BaseModel", "Component", "Ends", "LoraTarget", "PromptCut", "SizedTarget", "StateDict"]
+__all__ = [
+    "AttentionSite",
+    "BaseModel",
+    "Component",
+    "Ends",
+    "LoraTarget",
+    "OwnBackward",
+    "PromptCut",
+    "SizedTarget",
+    "StateDict",
+]
 
 StateDict = dict[str, Tensor]
+
+
+class OwnBackward(Protocol):
+    """A backward pass that the blocks of a loaded transformer have of their own."""
+
+    def prepare(self, loader: ComponentLoader, *, recomputes: bool, keeps: float) -> str:
+        """See `BaseModel.prepare_backward`."""
+        ...
+
+    def compile(self, compiler: Compiler) -> None:
+        """See `BaseModel.compile_blocks`."""
+        ...
 
 
 class BaseModel(ComponentModel):
@@ -102,8 +125,16 @@ class BaseModel(ComponentModel):
         """Sequence length of an image of this size in pixels; timestep shifts depend on it."""
         return (width // self.get_bucket_divisibility()) * (height // self.get_bucket_divisibility())
 
+    def own_backward(self) -> OwnBackward | None:
+        """The backward pass that this model's blocks have of their own; None if they have autograd's."""
+        return None
+
     def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
         """Decide what blocks keep for backward, once all is attached (`keeps`: see PlanInputs). Returns one line."""
+        own = self._own_backward()
+        if own is not None:
+            keeps = 0.0 if self.model_config.activation_offloading else keeps
+            return own.prepare(self.loader, recomputes=recomputes, keeps=keeps)
         if recomputes:
             self.enable_gradient_checkpointing()
         general = "are recomputed by autograd" if recomputes else "keep what autograd keeps"
@@ -112,12 +143,23 @@ class BaseModel(ComponentModel):
 
     def compile_blocks(self, compiler: Compiler) -> None:
         """Compile what blocks compute, once `prepare_backward` has been called, and report it through the compiler."""
+        own = self._own_backward()
+        if own is not None:
+            own.compile(compiler)
+            return
         why = "this model's have no backward pass of their own" if self.layout.is_whole else "ranks share their weights"
         compiler.warn(f"model.compile: no block is compiled, because {why}")
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block in backward instead of keeping its activations. Expects a diffusers transformer."""
-        self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
+        if self._own_backward() is not None:
+            self.prepare_backward(recomputes=True)
+        else:
+            self.transformer.enable_gradient_checkpointing(self.loader.checkpoint_function())
+
+    def _own_backward(self) -> OwnBackward | None:
+        """`own_backward`, unless weights are shared: then blocks gather them by hooks of their own."""
+        return self.own_backward() if self.layout.is_whole else None
 
     # Adapters
 

@@ -17,12 +17,12 @@ from extensions_built_in.diffusion_models.flux import latents, lora_names, promp
 from extensions_built_in.diffusion_models.flux.loading import transformer_recipe, vae_recipe
 from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
 from extensions_built_in.diffusion_models.flux.text_encoder import clip_recipe, folder_of, is_t5, t5_recipe
-from extensions_built_in.diffusion_models.flux.transformer import predict_velocity, tokens_of
+from extensions_built_in.diffusion_models.flux.transformer import own_backward, predict_velocity, tokens_of
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import Location, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
+from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, OwnBackward, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.models.vae_precision import vae_precision
 from toolkit.stable_diffusion_model import StableDiffusion
@@ -153,6 +153,10 @@ class FluxModel(StableDiffusion):
             guidance=None if condition.bypass_guidance_embedding else condition.guidance,
             references=condition.references,
         )
+
+    def own_backward(self) -> OwnBackward:
+        """See BaseModel.own_backward."""
+        return own_backward(self.transformer)
 
     # LoRA and saving
 

@@ -7,7 +7,7 @@ counts them again.
 
 from __future__ import annotations
 
-from toolkit.model_size import BlockSize, Bytes, ModelSize, TextEncoderSize, TransformerSize, VaeSize
+from toolkit.model_size import BlockSize, Bytes, ModelSize, OwnBackward, TextEncoderSize, TransformerSize, VaeSize
 
 _HIDDEN = 3072
 _HEAD_SIZE = 128
@@ -60,6 +60,12 @@ _TRANSFORMER = TransformerSize(
             other_parameters=_biases(_DOUBLE) + 4 * _HEAD_SIZE,
             modulation_parameters=2 * 6 * _HIDDEN**2,
             shares=(0, 0, *(0.5,) * 12),
+            own=OwnBackward(
+                kept=Bytes(24.2, 48.3),
+                recomputed=Bytes(10.2, 20.3),
+                working=Bytes(36.3, 54.4),
+                product=Bytes(24.0, 48.0),
+            ),
         ),
         BlockSize(
             "single_blocks",
@@ -71,6 +77,12 @@ _TRANSFORMER = TransformerSize(
             other_parameters=_biases(_SINGLE) + 2 * _HEAD_SIZE,
             modulation_parameters=3 * _HIDDEN**2,
             shares=(0, *(1,) * 5),
+            own=OwnBackward(
+                kept=Bytes(20.2, 40.3),
+                recomputed=Bytes(6.2, 12.3),
+                working=Bytes(52.7, 92.3),
+                product=Bytes(32.0, 64.0),
+            ),
         ),
     ),
     outer_linears=_OUTER,

@@ -9,7 +9,10 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 
+from extensions_built_in.diffusion_models.flux.lean import attach_lean
 from extensions_built_in.diffusion_models.flux.prompt_encoding import from_rows
+from extensions_built_in.diffusion_models.lean.prepare import LeanBlocks
+from extensions_built_in.diffusion_models.lean.reads import READ
 from toolkit.models.condition import guidance_of_each
 
 
@@ -48,7 +51,9 @@ def predict_velocity(
     embedded_guidance = None
     if transformer.config.guidance_embeds:
         embedded_guidance = guidance_of_each(0.0 if guidance is None else guidance, batch, tokens.device)
-    with _without_guidance(transformer) if guidance is None else nullcontext():
+    num_text = text.shape[1]
+    reads = READ.set(slice(num_text, num_text + num_tokens))
+    with reads, _without_guidance(transformer) if guidance is None else nullcontext():
         velocity = transformer(
             hidden_states=tokens,
             encoder_hidden_states=text,
@@ -56,7 +61,7 @@ def predict_velocity(
             timestep=sigma,
             guidance=embedded_guidance,
             img_ids=position_ids,
-            txt_ids=torch.zeros(text.shape[1], 3, device=tokens.device),
+            txt_ids=torch.zeros(num_text, 3, device=tokens.device),
             return_dict=False,
         )[0][:, :num_tokens]  # [B, S, 4C]
     # Takes the image size in pixels and divides it by 8.
@@ -75,6 +80,11 @@ def _without_guidance(transformer: FluxTransformer2DModel) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def own_backward(transformer: FluxTransformer2DModel) -> LeanBlocks:
+    """The backward pass that the blocks have of their own."""
+    return LeanBlocks(transformer, attach_lean)
 
 
 def tokens_of(latents: Tensor) -> Tensor:

@@ -23,18 +23,12 @@ from extensions_built_in.diffusion_models.flux2 import (
     sites,
 )
 from extensions_built_in.diffusion_models.flux2.text_encoder import text_recipe
-from extensions_built_in.diffusion_models.flux2.transformer import (
-    compile_blocks,
-    pass_through,
-    predict_velocity,
-    prepare_blocks,
-)
-from toolkit.compute.compiler import Compiler
+from extensions_built_in.diffusion_models.flux2.transformer import own_backward, pass_through, predict_velocity
 from toolkit.config import SampleItem
 from toolkit.files import sha256_json
 from toolkit.lora.update import LayerLocation, SizedTarget, Update
 from toolkit.model_size import TransformerSize
-from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, PromptCut, StateDict
+from toolkit.models.base_model import AttentionSite, Component, Ends, LoraTarget, OwnBackward, PromptCut, StateDict
 from toolkit.models.condition import Condition, SampleCondition
 from toolkit.stable_diffusion_model import StableDiffusion
 from toolkit.weights.fingerprint import fingerprint
@@ -156,27 +150,9 @@ class Flux2Model(StableDiffusion):
             references=condition.references,
         )
 
-    def prepare_backward(self, *, recomputes: bool, keeps: float = 1.0) -> str:
-        """See BaseModel.prepare_backward."""
-        if not self.layout.is_whole:  # blocks gather their weights by hooks of their own
-            return super().prepare_backward(recomputes=recomputes)
-        if self.model_config.activation_offloading:
-            keeps = 0.0
-        return prepare_blocks(self.transformer, self.loader, recomputes=recomputes, keeps=keeps)
-
-    def compile_blocks(self, compiler: Compiler) -> None:
-        """See BaseModel.compile_blocks."""
-        if self.layout.is_whole:
-            compile_blocks(self.transformer, compiler)
-        else:
-            super().compile_blocks(compiler)
-
-    def enable_gradient_checkpointing(self) -> None:
-        """See BaseModel.enable_gradient_checkpointing."""
-        if self.layout.is_whole:
-            self.prepare_backward(recomputes=True)
-        else:
-            super().enable_gradient_checkpointing()
+    def own_backward(self) -> OwnBackward:
+        """See BaseModel.own_backward."""
+        return own_backward(self.transformer)
 
     # Adapters
 

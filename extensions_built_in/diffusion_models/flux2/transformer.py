@@ -12,10 +12,9 @@ import torch
 from diffusers import Flux2Pipeline, Flux2Transformer2DModel
 from torch import Tensor, nn
 
-from extensions_built_in.diffusion_models.flux2.lean.attach import LeanForward, attach_lean, compile_lean, describe
-from extensions_built_in.diffusion_models.flux2.lean.reads import READ
-from toolkit.compute.compiler import Compiler
-from toolkit.memory.component_loader import ComponentLoader
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean
+from extensions_built_in.diffusion_models.lean.prepare import LeanBlocks
+from extensions_built_in.diffusion_models.lean.reads import READ
 from toolkit.models.condition import guidance_of_each
 
 
@@ -111,22 +110,6 @@ def pass_through(layer: nn.Module) -> None:
     layer.forward = forward
 
 
-def prepare_blocks(
-    transformer: Flux2Transformer2DModel, loader: ComponentLoader, *, recomputes: bool, keeps: float
-) -> str:
-    """Give the blocks the backward pass of their own, and let those that recompute do so; see `BaseModel`.
-
-    Returns:
-        A line for the user.
-    """
-    blocks = attach_lean(transformer, loader.device_of, keeps=keeps if recomputes else 2.0)
-    if recomputes:
-        run = loader.checkpoint_function({lean.block: lean.takes for lean in blocks if not lean.is_run_again})
-        transformer.enable_gradient_checkpointing(run)
-    return describe(blocks, recomputes=recomputes)
-
-
-def compile_blocks(transformer: Flux2Transformer2DModel, compiler: Compiler) -> None:
-    """Compile what `prepare_blocks` has given to the blocks; see `BaseModel`."""
-    blocks = (*transformer.transformer_blocks, *transformer.single_transformer_blocks)
-    compile_lean([block.forward for block in blocks if isinstance(block.forward, LeanForward)], compiler)
+def own_backward(transformer: Flux2Transformer2DModel) -> LeanBlocks:
+    """The backward pass that the blocks have of their own."""
+    return LeanBlocks(transformer, attach_lean)

@@ -33,7 +33,7 @@ def test_the_larger_the_card_the_less_is_recomputed() -> None:
     assert found[0] < found[1] < found[-1] == 2
 
 
-@pytest.mark.parametrize("arch", ["flux2", "flux2_klein_9b", "flux2_klein_4b"])
+@pytest.mark.parametrize("arch", ["flux", "flux2", "flux2_klein_9b", "flux2_klein_4b"])
 @pytest.mark.parametrize("card_gb", [16, 24, 48, 80, 141])
 def test_they_leave_a_part_of_the_card_free(arch: str, card_gb: int) -> None:
     card = named_card(card_gb)
@@ -46,7 +46,6 @@ def test_they_leave_a_part_of_the_card_free(arch: str, card_gb: int) -> None:
     "other",
     [
         {"backwards": ("autograd",)},
-        {"arch": "flux"},
         {"arch": "flux2_klein_9b_kv"},
         {"recomputes": False},
         {"offloads_activations": True},
@@ -61,9 +60,14 @@ def test_in_ram_blocks_keep_no_more_than_the_output_of_attention() -> None:
     assert with_kept(inputs(device="cpu"), Machine("a machine", ram_bytes=1 << 40)).keeps == 1
 
 
-def test_a_block_of_its_own_needs_no_more_than_one_of_autograd() -> None:
-    for options in ({}, {"offloads_activations": True}, {"qtype": "qfloat8"}, {"width": 4}, {"recomputes": False}):
-        own, autograd = (make_plan(inputs(backwards=(name,), **options)) for name in ("own", "autograd"))
+NO_MORE: list[dict[str, Any]] = [{}, {"offloads_activations": True}, {"qtype": "qfloat8"}, {"recomputes": False}]
+
+
+# In fp32, FLUX.1's blocks take 0.6 % more if they are run again as a whole: what they keep is freed at their end only.
+@pytest.mark.parametrize(("arch", "several"), [("flux", NO_MORE), ("flux2_klein_4b", [*NO_MORE, {"width": 4}])])
+def test_a_block_of_its_own_needs_no_more_than_one_of_autograd(arch: str, several: list[dict[str, Any]]) -> None:
+    for options in several:
+        own, autograd = (make_plan(inputs(arch, backwards=(name,), **options)) for name in ("own", "autograd"))
         assert own.peak_gpu_bytes <= autograd.peak_gpu_bytes, options
 
 

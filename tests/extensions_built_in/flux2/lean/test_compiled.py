@@ -12,9 +12,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from extensions_built_in.diffusion_models.flux2.lean.compiled import compiled_pieces
-from extensions_built_in.diffusion_models.flux2.lean.pieces import Pieces
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.lean.compiled import compiled_pieces
+from extensions_built_in.diffusion_models.lean.pieces import Pieces
 from tests.extensions_built_in.flux2.lean.test_gradients import adapted, drawn, errors, results
 from toolkit.compute.compiler import Compiler
 
@@ -92,13 +92,14 @@ def test_gradients_are_as_near_to_exact_ones_as_those_of_the_pieces_as_written(k
 def test_what_is_written_over_what_is_read_is_right_as_machine_code() -> None:
     # Seconds: a program is made by the C++ compiler.
     said: list[str] = []
-    plain, fast = Pieces(), compiled_pieces(compiler(said, "inductor"))
+    plain = Pieces()
+    fast = compiled_pieces(compiler(said, "inductor"), plain)
     for num_tokens in (5, 12):
         gradient, values = drawn(1, num_tokens, 24, seed=1), drawn(1, num_tokens, 96, seed=2)
         wanted, found = values.clone(), values.clone()
-        product = plain.gated_backward(gradient, wanted[..., 48:], wanted[..., 48:])
+        product = plain.activate_backward(gradient, wanted[..., 48:], wanted[..., 48:])
         own = found[..., 48:]
-        assert torch.allclose(fast.gated_backward(gradient, own, own), product, atol=1e-6)
+        assert torch.allclose(fast.activate_backward(gradient, own, own), product, atol=1e-6)
         assert torch.allclose(found, wanted, atol=1e-6)
     assert not said
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from extensions_built_in.diffusion_models.flux2.lean.attach import attach_lean
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean
 from tests.extensions_built_in.flux2.lean.test_gradients import adapted, errors, results
 
 INT8: dict[str, Any] = {"quantize": True, "quantize_te": False, "quantize_cache": False, "compute": "int8"}

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from extensions_built_in.diffusion_models.flux2.flux2_model import Flux2TinyModel
-from extensions_built_in.diffusion_models.flux2.lean.attach import LeanForward, attach_lean
-from extensions_built_in.diffusion_models.flux2.lean.attention import KeptAttention
+from extensions_built_in.diffusion_models.flux2.lean import attach_lean
 from extensions_built_in.diffusion_models.flux2.transformer import predict_velocity
+from extensions_built_in.diffusion_models.lean.attention import KeptAttention
+from extensions_built_in.diffusion_models.lean.forward import LeanForward
 from tests.tiny import tiny_model
 from toolkit.config import NetworkConfig
 from toolkit.networks.network import Network
@@ -183,7 +184,7 @@ def test_what_blocks_share_in_a_pass_is_gone_after_it() -> None:
     model, network = adapted()
     shared = attach_lean(model.transformer, model.device_of, keeps=1.0)[0].shared
     results(model, network)
-    assert not shared._modulations
+    assert not shared._given
     assert not shared._rotations
 
 

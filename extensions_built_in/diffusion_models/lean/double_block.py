@@ -7,35 +7,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear
-from extensions_built_in.diffusion_models.flux2.lean.pieces import Modulation, Rotation
-from extensions_built_in.diffusion_models.flux2.lean.run import Pass
-from extensions_built_in.diffusion_models.flux2.lean.stream import Stream, StreamPass
+from extensions_built_in.diffusion_models.lean.linear import LeanLinear
+from extensions_built_in.diffusion_models.lean.pieces import Modulation, Rotation
+from extensions_built_in.diffusion_models.lean.run import Pass
+from extensions_built_in.diffusion_models.lean.stream import Stream, StreamPass
 from toolkit.runtime.devices import product_dtype
 
 NUM_LINEARS = 4
-NUM_MODULATIONS = 6
 
 
 class DoubleBlock:
-    """Forward and backward of a `Flux2TransformerBlock` whose own weights are frozen.
+    """Forward and backward of a block whose own weights are frozen.
 
-    It takes and gives the image and the text, and is given shift, weight and gate before attention and before the MLP,
-    of the image and of the text, and the rotation forward and back. Text comes first in the attention.
+    It takes and gives the image and the text. What it is given ends with the rotation forward and back. Text comes
+    first in the attention.
 
     Args:
-        image, text: its streams, which say what is kept.
+        image, text: its streams, which say what is kept. Their linears come first in the block: the image's, the
+            text's, then those of their modulators, in the same order.
     """
 
     num_inputs: int = 2
 
     def __init__(self, image: Stream, text: Stream) -> None:
         self.streams = (image, text)
-        self.linears: Sequence[LeanLinear] = tuple(linear for stream in self.streams for linear in stream.linears)
+        linears = [linear for stream in self.streams for linear in stream.linears]
+        linears += [linear for stream in self.streams for linear in stream.modulator.linears]
+        self.linears: Sequence[LeanLinear] = linears
 
     def forward(self, inputs: Sequence[Tensor], run: Pass) -> tuple[Tensor, ...]:
         """See Program."""
-        passes = self._passes(run, num_image=inputs[0].shape[1], num_text=inputs[1].shape[1])
+        by = [stream.modulator.forward(run) for stream in self.streams]
+        passes = self._passes(run, by, num_image=inputs[0].shape[1], num_text=inputs[1].shape[1])
         raws = [one.project(x) for one, x in zip(passes, inputs, strict=True)]
         attended = run.attended(*_joined(passes, raws), dtype=inputs[0].dtype).flatten(2)  # [B, n, h]
         return tuple(one.finish(x, attended[:, one.tokens]) for one, x in zip(passes, inputs, strict=True))
@@ -45,16 +48,16 @@ class DoubleBlock:
     ) -> tuple[Sequence[Tensor | None], Sequence[Sequence[Tensor]]]:
         """See Program."""
         image, text = gradients
-        passes = self._passes(run, num_image=image.shape[1], num_text=text.shape[1])
+        by = [stream.modulator.again(run) for stream in self.streams]
+        passes = self._passes(run, by, num_image=image.shape[1], num_text=text.shape[1])
         attended = run.kept["attended"].flatten(2)
         to_attended = torch.empty_like(attended, dtype=product_dtype(attended.device, attended.dtype))
         past = [
             one.finish_backward(gradient, attended[:, one.tokens], to_attended[:, one.tokens])
             for one, gradient in zip(passes, gradients, strict=True)
         ]
-        found = [own for one in passes for own in one.found]
-        if not run.needs_input and all(stream.linears[0].part is None for stream in self.streams):
-            return [None, None], found
+        if not run.needs_input and not any(one.goes_further for one in passes):
+            return [None, None], _found(passes)
         raws = [one.project_again() for one in passes]
         query, key, value = _joined(passes, raws)
         to_heads = run.attended_backward(to_attended.view_as(value), query, key, value)
@@ -63,25 +66,32 @@ class DoubleBlock:
             one.project_backward([part[:, one.tokens] for part in to_heads], raw, to_x)
             for one, raw, to_x in zip(passes, raws, past, strict=True)
         ]
-        return to_inputs, [own for one in passes for own in one.found]
+        return to_inputs, _found(passes)
 
-    def _passes(self, run: Pass, *, num_image: int, num_text: int) -> list[StreamPass]:
+    def _passes(
+        self, run: Pass, by: Sequence[Sequence[Modulation]], *, num_image: int, num_text: int
+    ) -> list[StreamPass]:
         """The streams of one pass, image first."""
-        *given, forward, back = run.given
+        *_, forward, back = run.given
         passes = []
         for index, tokens in enumerate((slice(num_text, num_text + num_image), slice(0, num_text))):
-            by = given[index * NUM_MODULATIONS : (index + 1) * NUM_MODULATIONS]
             passes.append(
                 StreamPass(
                     self.streams[index],
                     run,
                     tokens=tokens,
-                    by=(Modulation(*by[:3]), Modulation(*by[3:])),
+                    by=by[index],
                     rotation=Rotation(forward, back).of_tokens(tokens),
                     linears=slice(index * NUM_LINEARS, (index + 1) * NUM_LINEARS),
                 )
             )
         return passes
+
+
+def _found(passes: Sequence[StreamPass]) -> list[list[Tensor]]:
+    """The gradients of what is trained at each linear of the block."""
+    modulations = [own for one in passes for own in one.modulation_backward()]
+    return [own for one in passes for own in one.found] + modulations
 
 
 def _joined(passes: Sequence[StreamPass], raws: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

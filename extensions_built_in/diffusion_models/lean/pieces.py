@@ -1,4 +1,4 @@
-"""The elementwise pieces of FLUX.2's blocks, forward and backward; what backward needs again is made again."""
+"""The elementwise pieces of blocks, forward and backward; what backward needs again is made again."""
 
 from __future__ import annotations
 
@@ -73,6 +73,20 @@ def modulate_backward(gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor,
     return found.add_(past)
 
 
+def modulate_backward_trained(
+    gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, past: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `modulate_backward` gives, and the gradients of shift and weight, each [B, 1, h]."""
+    gradient, found = gradient.to(x.dtype), []
+    for one in range(len(x)):  # sample by sample, so that the norm's own weight and bias are the modulation
+        own, place = weight[one].flatten(), slice(one, one + 1)
+        parts = (gradient[place], x[place], [x.shape[-1]], mean[place], rstd[place])
+        found.append(torch.ops.aten.native_layer_norm_backward(*parts, own, own, [True, True, True]))
+    to_x, to_weight, to_shift = zip(*found, strict=True)
+    whole = to_x[0] if len(x) == 1 else torch.cat(to_x)
+    return whole.add_(past), torch.stack(to_shift).unsqueeze(1), torch.stack(to_weight).unsqueeze(1)
+
+
 def rrms(heads: Tensor, eps: Tensor) -> Tensor:
     """The inverse root mean square of each head, [B, n, 2, heads, 1], fp32."""
     norm = torch.linalg.vector_norm(heads, dim=-1, keepdim=True, dtype=torch.float32)
@@ -116,17 +130,35 @@ def gated_backward(gradient: Tensor, values: Tensor, out: Tensor) -> Tensor:
     return product
 
 
+def gelu(values: Tensor, out: Tensor) -> None:
+    """Write `gelu(values)` in its approximation by tanh to `out`, [..., m]."""
+    torch.ops.aten.gelu.out(values, approximate="tanh", out=out)
+
+
+def gelu_backward(gradient: Tensor, values: Tensor, out: Tensor) -> Tensor:
+    """Write the gradient of `values` to `out`, which may be `values`; returns what `gelu` gave."""
+    activated = functional.gelu(values, approximate="tanh")
+    torch.ops.aten.gelu_backward.grad_input(gradient, values, approximate="tanh", grad_input=out)
+    return activated
+
+
 @dataclass(frozen=True)
 class Pieces:
-    """The functions above as a block calls them; compiled ones take and give the same."""
+    """The functions above as a block calls them; compiled ones take and give the same.
+
+    `activate` is what the MLP does between its layers.
+    """
 
     modulate: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]] = modulate
     modulate_backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = modulate_backward
+    modulate_backward_trained: Callable[
+        [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]
+    ] = modulate_backward_trained
     rrms: Callable[[Tensor, Tensor], Tensor] = rrms
     turn: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = turn
     turn_backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = turn_backward
-    gated: Callable[[Tensor, Tensor], None] = gated
-    gated_backward: Callable[[Tensor, Tensor, Tensor], Tensor] = gated_backward
+    activate: Callable[[Tensor, Tensor], None] = gated
+    activate_backward: Callable[[Tensor, Tensor, Tensor], Tensor] = gated_backward
 
 
 class HeadNorm:
@@ -136,10 +168,14 @@ class HeadNorm:
         norms: the norm layer of queries and that of keys, frozen.
         device: the device of the computation.
         pieces: computes it.
+
+    Attributes:
+        head_size: channels of a head.
     """
 
     def __init__(self, norms: Sequence[torch.nn.RMSNorm], device: torch.device, pieces: Pieces) -> None:
         self.weight = torch.stack([norm.weight.detach().float() for norm in norms]).unsqueeze(1).to(device)
+        self.head_size: int = self.weight.shape[-1]
         assert norms[0].eps is not None
         self.eps = torch.tensor(norms[0].eps, device=device)
         self.pieces = pieces

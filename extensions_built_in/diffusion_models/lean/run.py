@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lean.attention import Attend, KeptAttention
-from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora
-from extensions_built_in.diffusion_models.flux2.lean.pieces import cast
+from extensions_built_in.diffusion_models.lean.attention import Attend, KeptAttention
+from extensions_built_in.diffusion_models.lean.linear import LeanLinear
+from extensions_built_in.diffusion_models.lean.lora import Lora
+from extensions_built_in.diffusion_models.lean.pieces import cast
 from toolkit.runtime.devices import linear_dtype, product_dtype
 
 
@@ -124,7 +125,7 @@ class _Run(torch.autograd.Function):
         frozen = [tuple(islice(rest, linear.num_frozen)) for linear in program.linears]
         masters, device = tuple(rest), inputs[0].device.type
         dtype = product_dtype(inputs[0].device, linear_dtype(inputs[0]))
-        scales = [linear.scale for linear in program.linears]
+        scales = [linear.scales for linear in program.linears]
         with torch.autocast(device, enabled=False):
             run = Pass(
                 frozen=frozen,
@@ -160,9 +161,9 @@ class _Run(torch.autograd.Function):
 
 
 def _loras(
-    program: Program, masters: Sequence[Tensor], dtype: torch.dtype, scales: Sequence[float]
+    program: Program, masters: Sequence[Tensor], dtype: torch.dtype, scales: Sequence[Sequence[float]]
 ) -> list[Lora | None]:
     """The LoRA of each linear in the dtype of products, from what is trained."""
     tensors = iter(cast(masters, [dtype] * len(masters)))
     own = [list(islice(tensors, linear.num_trained)) for linear in program.linears]
-    return [linear.lora(pair, scale) for linear, pair, scale in zip(program.linears, own, scales, strict=True)]
+    return [linear.lora(mine, scale) for linear, mine, scale in zip(program.linears, own, scales, strict=True)]

@@ -4,71 +4,87 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.flux2.lean.linear import LeanLinear, Lora, in_product_dtype
-from extensions_built_in.diffusion_models.flux2.lean.pieces import (
+from extensions_built_in.diffusion_models.lean.linear import LeanLinear
+from extensions_built_in.diffusion_models.lean.lora import Lora, LoraGradients, in_product_dtype
+from extensions_built_in.diffusion_models.lean.modulation import Modulator, Sublayer
+from extensions_built_in.diffusion_models.lean.pieces import (
     HeadNorm,
     Modulation,
     Rotation,
 )
-from extensions_built_in.diffusion_models.flux2.lean.run import Pass
+from extensions_built_in.diffusion_models.lean.run import Pass
 from toolkit.runtime.devices import product_dtype
 
 
 class SingleBlock:
-    """Forward and backward of a `Flux2SingleTransformerBlock` whose own weights are frozen.
+    """Forward and backward of a block whose own weights are frozen.
 
-    It is given shift, weight and gate, and the rotation forward and back.
+    What it is given ends with the rotation forward and back.
     Kept per token, in channels of the hidden size h: the input (1), the attention's output (1) and, unless it is
-    recomputed, the output of the first projection (9).
+    recomputed, the output of the first projection (9 if the MLP is gated, else 7). If its modulation is trained, also
+    what the block adds, before the gate (1).
     If only some tokens of its output are read, the others are keys and values for them, and leave as they came.
 
     Args:
-        block: the block.
-        into, out: its projections h -> 9 h (q, k, v, gate, up) and 4 h -> h.
+        into, out: its projections from h (to q, k, v and the MLP's inside) and to h (from attention and MLP).
+        modulator: where its modulation comes from; its linears come last in the block.
         norm: its norms of queries and keys.
+        eps: of the norm of the residual stream.
         recomputes: whether backward makes the first projection again.
     """
 
     num_inputs: int = 1
 
-    def __init__(self, block: Any, into: LeanLinear, out: LeanLinear, norm: HeadNorm, *, recomputes: bool) -> None:
+    def __init__(
+        self,
+        into: LeanLinear,
+        out: LeanLinear,
+        modulator: Modulator,
+        norm: HeadNorm,
+        *,
+        eps: float,
+        recomputes: bool,
+    ) -> None:
         self.into = into
         self.out = out
-        self.linears: Sequence[LeanLinear] = (into, out)
+        self.modulator = modulator
+        self.linears: Sequence[LeanLinear] = (into, out, *modulator.linears)
         self.norm = norm
         self.pieces = norm.pieces
         self.recomputes = recomputes
-        self.eps = block.norm.eps
-        self.width = block.attn.inner_dim
-        self.head_size = block.attn.head_dim
+        self.eps = eps
+        self.width = out.outputs
+        self.head_size = norm.head_size
         self.into_others = into.of_rows(self.width, 3 * self.width)
         self.norm_others = norm.of_keys()
 
     def forward(self, inputs: Sequence[Tensor], run: Pass) -> tuple[Tensor, ...]:
         """See Program."""
         (x,) = inputs  # [B, n, h]
-        by = _modulation(run)
+        (by,) = self.modulator.forward(run)
         modulated, mean, rstd = self._modulate(x, by)
         made = self._project(modulated, run)
         heads, _, mlp = self._parts(made.projected)
         rrms = self.norm.rrms(heads)
         rrms_others = None if made.others is None else self.norm_others.rrms(self._other_parts(made.others)[0])
         attended = run.attended(*self._joined(made, rrms, rrms_others, run), dtype=x.dtype).flatten(2)  # [B, m, h]
-        both = attended.new_empty((*attended.shape[:2], 4 * self.width))
+        both = attended.new_empty((*attended.shape[:2], self.out.inputs))
         both[..., : self.width] = attended
-        self.pieces.gated(mlp, both[..., self.width :])
+        self.pieces.activate(mlp, both[..., self.width :])
         output, outer = self.out.forward(both.flatten(0, 1), run.frozen[1], run.loras[1])
         run.keep(x=x, mean=mean, rstd=rstd, rrms=rrms, rrms_others=rrms_others, outer=outer)
         run.keep(inner=made.inner, inner_others=made.inner_others)
         if not self.recomputes:
             run.keep(projected=made.projected, others=made.others)
         mine = _read(x, run)
-        result = torch.addcmul(mine, by.gate, output.view_as(mine))
+        output = output.view_as(mine)
+        if self.modulator.is_trained:
+            run.keep(adds=output)
+        result = torch.addcmul(mine, by.gate, output)
         if run.read is None:
             return (result,)
         whole = x.clone()
@@ -79,8 +95,9 @@ class SingleBlock:
         self, gradients: Sequence[Tensor], run: Pass
     ) -> tuple[Sequence[Tensor | None], Sequence[Sequence[Tensor]]]:
         """See Program."""
-        (gradient,), by, kept = gradients, _modulation(run), run.kept
-        x, lora_in, lora_out = kept["x"], *run.loras
+        (gradient,), (by,), kept = gradients, self.modulator.again(run), run.kept
+        sublayer = Sublayer(by, self.pieces, is_trained=self.modulator.is_trained)
+        x, lora_in, lora_out = kept["x"], run.loras[0], run.loras[1]
         modulated = None
         if self.recomputes:
             modulated, *_ = self._modulate(x, by)
@@ -95,27 +112,28 @@ class SingleBlock:
             to_made = replace(to_made, others=torch.empty_like(made.others, dtype=dtype))
         to_projected = to_made.projected
 
-        to_output = (_read(gradient, run) * by.gate).flatten(0, 1).to(dtype)
+        to_output = sublayer.gate_backward(_read(gradient, run), kept.get("adds")).flatten(0, 1).to(dtype)
         to_outer = self.out.to_inner(to_output, lora_out)
         to_both = self.out.to_input(to_output, run.frozen[1], lora_out, to_outer).view(*projected.shape[:2], -1)
         values = self._parts(projected)[2]
         to_values = values if to_projected is projected else self._parts(to_projected)[2]
-        mlp = self.pieces.gated_backward(to_both[..., self.width :], values, to_values)
+        mlp = self.pieces.activate_backward(to_both[..., self.width :], values, to_values)
         columns = (kept["attended"].flatten(2).flatten(0, 1), mlp.flatten(0, 1))
-        found_out = self.out.to_trained(columns, kept.get("outer"), to_output, to_outer, lora_out)
+        found_out = _listed(self.out.to_trained(columns, kept.get("outer"), to_output, to_outer, lora_out), lora_out)
         del mlp, columns, to_output
-        if not run.needs_input and lora_in is None:
-            return [None], [[], found_out]
+        if not run.needs_input and not sublayer.is_trained and lora_in is None:
+            return [None], [[], found_out, *self.modulator.backward([], run)]
 
         self._attention_backward(to_both[..., : self.width], made, to_made, run)
         del to_both
         if lora_in is not None and modulated is None:
             modulated, *_ = self._modulate(x, by)
         to_modulated, found_in = self._project_backward(to_made, made, modulated, run)
-        if to_modulated is None:
-            return [None], [found_in, found_out]
-        to_x = self.pieces.modulate_backward(to_modulated, x, by.weight, kept["mean"], kept["rstd"], gradient)
-        return [to_x], [found_in, found_out]
+        to_x = None
+        if to_modulated is not None:
+            to_x = sublayer.norm_backward(to_modulated, x, kept["mean"], kept["rstd"], gradient)
+        found = [_listed(found_in, lora_in), found_out, *self.modulator.backward(sublayer.gradients, run)]
+        return [to_x if run.needs_input else None], found
 
     def _modulate(self, x: Tensor, by: Modulation) -> tuple[Tensor, Tensor, Tensor]:
         return self.pieces.modulate(x, by.shift, by.weight, self.eps)
@@ -133,29 +151,29 @@ class SingleBlock:
 
     def _project_backward(
         self, gradients: _Made, made: _Made, modulated: Tensor | None, run: Pass
-    ) -> tuple[Tensor | None, list[Tensor]]:
+    ) -> tuple[Tensor | None, LoraGradients | None]:
         """The gradients of the modulated input, if it is wanted, and of what is trained at the projection."""
         lora, flat = run.loras[0], gradients.projected.flatten(0, 1)
         to_inner = self.into.to_inner(flat, lora)
-        found: list[Tensor] = []
+        found = None
         if modulated is not None:
             columns = [_read(modulated, run).flatten(0, 1)]
             found = self.into.to_trained(columns, made.inner, flat, to_inner, lora)
         to_mine = None
-        if run.needs_input:
+        if run.needs_input or self.modulator.is_trained:
             to_mine = self.into.to_input(flat, run.frozen[0], lora, to_inner).view(*made.projected.shape[:2], -1)
         if gradients.others is None:
             return to_mine, found
-        lora, flat = self._lora_others(run), gradients.others.flatten(0, 1)
-        to_inner = self.into_others.to_inner(flat, lora)
-        if modulated is not None and lora is not None:
+        others, flat = self._lora_others(run), gradients.others.flatten(0, 1)
+        to_inner = self.into_others.to_inner(flat, others)
+        if modulated is not None and found is not None and lora is not None:
             columns = [_unread(modulated, run).flatten(0, 1)]
-            to_a, to_b = self.into_others.to_trained(columns, made.inner_others, flat, to_inner, lora)
-            found[0] += to_a
-            found[1][self.width : 3 * self.width] += to_b
+            more = self.into_others.to_trained(columns, made.inner_others, flat, to_inner, others)
+            if more is not None:
+                found.add_rows(more, lora, self.width, 3 * self.width)
         if to_mine is None:
             return None, found
-        to_rest = self.into_others.to_input(flat, run.frozen[0], lora, to_inner)
+        to_rest = self.into_others.to_input(flat, run.frozen[0], others, to_inner)
         return _together(to_mine, to_rest.view(*gradients.others.shape[:2], -1), run), found
 
     def _joined(
@@ -197,10 +215,10 @@ class SingleBlock:
 
     def _lora_others(self, run: Pass) -> Lora | None:
         lora = run.loras[0]
-        return None if lora is None else replace(lora, b=lora.b[self.width : 3 * self.width])
+        return None if lora is None else lora.of_rows(self.width, 3 * self.width)
 
     def _parts(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Views: queries and keys [B, m, 2, heads, head size], values [B, m, heads, head size], gate and up."""
+        """Views: queries and keys [B, m, 2, heads, head size], values [B, m, heads, head size], the MLP's inside."""
         width = self.width
         heads = projected[..., : 2 * width].unflatten(-1, (2, -1, self.head_size))
         value = projected[..., 2 * width : 3 * width].unflatten(-1, (-1, self.head_size))
@@ -217,7 +235,7 @@ class _Made:
     """What the first projection gives, or gradients of that.
 
     Attributes:
-        projected: of the tokens that are read, [B, m, 9 h].
+        projected: of the tokens that are read, [B, m, N].
         inner: what is between A and B there.
         others: keys and values of the other tokens, [B, n - m, 2 h]; None if all are read.
         inner_others: what is between A and B there.
@@ -229,12 +247,12 @@ class _Made:
     inner_others: Tensor | None = None
 
 
-def _modulation(run: Pass) -> Modulation:
-    return Modulation(*run.given[:3])
+def _listed(gradients: LoraGradients | None, lora: Lora | None) -> list[Tensor]:
+    return [] if gradients is None or lora is None else gradients.tensors(lora)
 
 
 def _rotation(run: Pass) -> Rotation:
-    return Rotation(*run.given[3:])
+    return Rotation(*run.given[-2:])
 
 
 def _unread_rotation(run: Pass) -> Rotation:
