@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,9 +251,14 @@ def equalize(arms: Sequence[Arm]) -> None:
                 value.copy_(given)
 
 
-def parity(arm: Arm, exact: Arm) -> dict[str, float]:
-    """Relative error (L2) of the loss, and the median and the largest of those of the LoRA's gradients."""
-    found, wanted = arm.gradients(), exact.gradients()
+def parity(arm: Arm, wanted: Mapping[str, Tensor]) -> dict[str, float]:
+    """Relative error (L2) of the loss, and the median and the largest of those of the LoRA's gradients.
+
+    Args:
+        arm: the step.
+        wanted: the exact ones, `gradients` of another arm.
+    """
+    found = arm.gradients()
     errors = {name: float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in wanted}
     loss = errors.pop("loss")
     ordered = sorted(errors.values())

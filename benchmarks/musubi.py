@@ -68,7 +68,8 @@ def musubi(size: Size, *, recomputes: bool, dtype: torch.dtype) -> Arm:
     def velocity(noisy: Tensor, sigma: Tensor) -> Tensor:
         tokens, text = noisy.flatten(2).transpose(1, 2).to(dtype), embeds.detach()  # [B, S, C]
         if recomputes:  # as its trainer does
-            tokens.requires_grad_(), text.requires_grad_()
+            tokens.requires_grad_()
+            text.requires_grad_()
         with autocast(CPU, dtype):
             found: Tensor = model(tokens, ids[0], sigma, text, ids[1], guidance)
         return found.transpose(1, 2).reshape(noisy.shape)
