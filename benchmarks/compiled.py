@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.lean import CLASSES, WARM_UP
-from benchmarks.lean_arms import SIZES, equalize, ours, parity, plain
+from benchmarks.lean_arms import equalize, ours, parity, plain
+from benchmarks.lean_sizes import SIZES
 from benchmarks.setting import setting
 from toolkit.compute.compiler import Compiler
 from toolkit.files import write_json

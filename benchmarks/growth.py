@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks.lean import DTYPES, dtypes_of
-from benchmarks.lean_arms import SIZES, Size, ours
+from benchmarks.lean_arms import ours
+from benchmarks.lean_sizes import SIZES, Size
 from benchmarks.setting import setting
 from toolkit.files import write_json
 

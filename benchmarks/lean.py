@@ -25,7 +25,8 @@ from typing import Any
 import torch
 
 from benchmarks.counts import Operators, count_flops, count_kept, floor_of
-from benchmarks.lean_arms import CPU, SIZES, Arm, Size, equalize, ours, parity, plain
+from benchmarks.lean_arms import Arm, equalize, ours, parity, plain
+from benchmarks.lean_sizes import CPU, SIZES, Size
 from benchmarks.musubi import VARIABLE, musubi
 from benchmarks.setting import setting
 from toolkit.compute.compiler import Compiler

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.lean_arms import CPU, Arm, Size, loop
+from benchmarks.lean_arms import Arm, loop
+from benchmarks.lean_sizes import CPU, Size
 from benchmarks.random_model import position_ids
 from extensions_built_in.diffusion_models.flux2.released_files import to_single_file
 from toolkit.errors import UserError
