@@ -177,8 +177,8 @@ def main() -> int:
     parser.add_argument("--recomputes", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
-        size, dtype = SIZES[arguments.sizes[0]], DTYPES[arguments.dtypes[0]]
-        _print_peak(arguments.peak, size, recomputes=arguments.recomputes, dtype=dtype)
+        inner = DTYPES[arguments.dtypes[0]]
+        _print_peak(arguments.peak, SIZES[arguments.sizes[0]], recomputes=arguments.recomputes, dtype=inner)
         return 0
     torch.set_num_threads(1)
     results: dict[str, Any] = {"rows": {}}
