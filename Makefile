@@ -5,7 +5,7 @@
 # make ui-test: of `make test`, what is about the web page
 # make torture: the long form of tests/reliability, and what is marked so; up to an hour; SHARE=0.1 does a tenth of it
 # make tiers: measure which tests are not quick, of FILES or all, and write tests/slow.txt
-# make bench: the speed and memory of a step beside a plain loop of diffusers and peft, on a CPU, in ten minutes
+# make bench: speed, memory and growth of a step beside a plain loop of diffusers and peft, on a CPU, in ten minutes
 # make bench-gpu: step, offloading, 8-bit products and whole runs on a CUDA card; nine minutes a call, and the next goes on
 # make hooks: let git run the quick checks before each commit
 # make clean: remove the virtual environment and what the tools left behind
@@ -79,6 +79,7 @@ torture:
 bench:
 	@sh .ci/environment requirements.txt requirements-dev.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lean --out benchmarks/results/lean.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.growth --out benchmarks/results/growth.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.startup --out benchmarks/results/startup.json
 	$(BIN)/python scripts/write_performance_docs.py
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.lean_arms import SIZES, Size, job_step
+from benchmarks.lean_arms import job_step
+from benchmarks.lean_sizes import SIZES, Size
 from benchmarks.quality_rows import NETWORK_KINDS
 from benchmarks.setting import setting
 from toolkit.files import write_json

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from benchmarks/results/{lean,compiled,startup}.json; --check only says if it is stale."""
+"""Writes docs/performance.md from benchmarks/results/*.json; --check only says if it is stale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.generated import write_or_check  # noqa: E402
 from scripts.markdown_table import table  # noqa: E402
 
 DOCUMENT = Path("docs/performance.md")
-RESULTS = tuple(Path(f"benchmarks/results/{name}.json") for name in ("lean", "compiled", "startup"))
+RESULTS = tuple(Path(f"benchmarks/results/{name}.json") for name in ("lean", "growth", "compiled", "startup"))
 _INTRODUCTION = """\
 # How fast a step is
 
@@ -56,14 +56,23 @@ dropout; networks on the layers outside blocks that make modulations; weights th
 sharded weights.
 """
 _TABLE = """
-## {title}
+## Beside other steps
 
-{machine}, torch {torch}, {dtype}, one thread, random weights (`tiny`: the model of the demo), rank 16 on every layer
-of the blocks, batch 1. `ours` is the step of a job; `plain` a loop of diffusers and peft on the same weights. s/step is
-the median CPU time of a step; the ratio is the median over pairs of alternating steps. Memory is the
-peak of a process that loads the libraries, makes the model and takes three steps. Where a CPU has no products in bf16,
-most of the ratio is the plain loop's products: with both in fp32 (`--dtype fp32`), `tiny`, kept, is about 1.1 times as
-fast.
+{machine}, torch {torch}, one thread, random weights (`tiny`: the model of the demo), rank 16 on every layer of the
+blocks, batch 1, 256 tokens of image and 512 of text (`tiny`: 64 and 48). s/step is the median CPU time of a step; a ratio is
+the median over pairs of alternating steps. Memory is the peak of a process that loads the libraries,
+makes the model and takes two steps.
+
+- `ours`: the step of a job; `ours int8`: with `model.compute: int8`; `ours compiled`: with `model.compile: true`.
+- `plain`: a loop of diffusers and peft on the same weights, with diffusers' checkpointing where blocks are recomputed;
+  `plain compiled`: with its blocks compiled as diffusers does it.
+- `musubi-tuner`: that program's own model, LoRA and checkpointing on the same weights. It is measured if the
+  environment variable `MUSUBI_TUNER` names a checkout of it.
+
+Rows say what the weights are stored in. Jobs default to bf16; on a CPU without products in bf16 the larger models are
+measured in fp32, for there a plain step in bf16 takes minutes. So most of the ratio of `tiny` in bf16 is the plain
+loop's products. `make bench` leaves the rows that it does not measure as they are: those with products in bf16 are
+from another processor.
 
 """
 _ERROR = """
@@ -95,6 +104,15 @@ turns (`python -m benchmarks.compiled`). The first pass of the first row has not
 the second finds most of its programs. Errors are those of the gradients (L2, median) against fp32.
 
 """
+_GROWTH = """
+## How it grows
+
+{machine}, torch {torch}, {dtype}, one thread: the model `small`, kept, a job's step (`python -m benchmarks.growth`).
+Each row changes one thing of the first; all take a step in turns, and the ratio is the median over turns. Growing with
+the tokens alone would be the ratio in the third column; attention grows with their square. How reading data grows with
+the number of images is in `benchmarks/results/data_speed.json`.
+
+"""
 _STARTUP = """
 ## Where the time of a start goes
 
@@ -106,10 +124,12 @@ in such a run.
 """
 
 
-def document(results: Mapping[str, Any], compiled: Mapping[str, Any], startup: Mapping[str, Any]) -> str:
+def document(
+    results: Mapping[str, Any], growth: Mapping[str, Any], compiled: Mapping[str, Any], startup: Mapping[str, Any]
+) -> str:
     """The content of the document."""
-    rows = results["rows"]
-    title = _TABLE.format(title="Beside a plain loop", **{key: results[key] for key in ("machine", "torch", "dtype")})
+    rows = sorted(results["rows"].items(), key=lambda item: _ORDER.index(item[0].split()[0]))
+    title = _TABLE.format(**{key: results[key] for key in ("machine", "torch")})
     return "".join(
         (
             _INTRODUCTION,
@@ -119,6 +139,8 @@ def document(results: Mapping[str, Any], compiled: Mapping[str, Any], startup: M
             _text(_ERRORS, _errors(rows)),
             _COUNTS,
             _text(_COUNTED, _counts(rows)),
+            _GROWTH.format(**growth),
+            _text(_GROWN, _grown(growth["cells"])),
             _COMPILED.format(**{key: compiled[key] for key in ("machine", "torch", "dtype")}),
             _text(_PROGRAMS, _programs(compiled["rows"])),
             _STARTUP.format(**startup),
@@ -131,38 +153,66 @@ def _text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     return "".join(f"{line}\n" for line in table(columns, rows))
 
 
-_SPEEDS = ("model", "blocks", "bf16 products", "ours, s/step", "plain", "faster", "ours, memory", "plain", "ratio")
+_ORDER = ("tiny", "small", "mid")
+_SPEEDS = (
+    "model",
+    "blocks",
+    "weights",
+    "bf16 products",
+    "step",
+    "s/step",
+    "faster than plain",
+    "faster than ours",
+    "memory",
+    "of plain's",
+)
+Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
 
-def _speeds(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for name, row in rows.items():
-        memory = ("-", "-", "-")
-        if "memory" in row:
-            memory = (_mib(row["ours_bytes"]), _mib(row["plain_bytes"]), f"{row['memory']:.2f}")
+def _speeds(rows: Rows) -> Iterator[tuple[object, ...]]:
+    for name, row in rows:
         has = "yes" if row["bf16_products"] else "no"
-        yield (*name.split(), has, row["ours_s"], row["plain_s"], f"{row['speedup']:.2f} x", *memory)
+        plain = row["steps"].get("plain", {}).get("bytes")
+        for arm, found in row["steps"].items():
+            faster = (_times(found["times_faster_than"].get(other)) for other in ("plain", "ours"))
+            memory = _mib(found["bytes"]) if "bytes" in found else "-"
+            share = f"{found['bytes'] / plain:.2f}" if plain and "bytes" in found and arm != "plain" else "-"
+            yield (*name.split(), has, arm, found["s"], *faster, memory, share)
 
 
-_ERRORS = ("model", "blocks", "step", "loss", "gradients, median", "gradients, largest")
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f} x"
 
 
-def _errors(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for name, row in rows.items():
-        for arm in ("ours", "plain"):
-            found = row[f"{arm}_parity"]
-            errors = (f"{found[key]:.1e}" for key in ("loss", "gradient_median", "gradient_largest"))
+_ERRORS = ("model", "blocks", "weights", "step", "loss", "gradients, median", "gradients, largest")
+
+
+def _errors(rows: Rows) -> Iterator[tuple[object, ...]]:
+    for name, row in rows:
+        for arm, found in row["steps"].items():
+            errors = (f"{found['parity'][key]:.1e}" for key in ("loss", "gradient_median", "gradient_largest"))
             yield (*name.split(), arm, *errors)
 
 
-_COUNTED = ("model", "blocks", "step", "products over the floor", "operators", "kept")
+_COUNTED = ("model", "blocks", "weights", "step", "products over the floor", "operators", "kept")
 
 
-def _counts(rows: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for name, row in rows.items():
-        for arm in ("ours", "plain"):
-            found = row[f"{arm}_counts"]
-            counts = (found[key] for key in ("flops_over_floor", "operators", "kept_streams_per_block"))
-            yield (*name.split(), arm, *counts)
+def _counts(rows: Rows) -> Iterator[tuple[object, ...]]:
+    for name, row in rows:
+        for arm, found in row["steps"].items():
+            if "counts" in found:
+                counts = found["counts"]
+                figures = (counts[key] for key in ("flops_over_floor", "operators", "kept_streams_per_block"))
+                yield (*name.split(), arm, *figures)
+
+
+_GROWN = ("step", "tokens", "tokens, of the first", "s/step", "of the first")
+
+
+def _grown(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[object, ...]]:
+    base = next(iter(cells.values()))["tokens"]
+    for name, cell in cells.items():
+        yield (name, cell["tokens"], f"{cell['tokens'] / base:.2f}", cell["s"], f"{cell['times_base']:.2f}")
 
 
 _PROGRAMS = (
