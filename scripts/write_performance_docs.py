@@ -59,8 +59,8 @@ _TABLE = """
 ## Beside other steps
 
 {machine}, torch {torch}, one thread, random weights (`tiny`: the model of the demo), rank 16 on every layer of the
-blocks, batch 1, 256 tokens of image and 512 of text (`tiny`: 64 and 48). s/step is the median CPU time of a step; a ratio is
-the median over pairs of alternating steps. Memory is the peak of a process that loads the libraries,
+blocks, batch 1, 256 tokens of image and 512 of text (`tiny`: 64 and 48). s/step is the median CPU time of a
+step; a ratio is the median over pairs of alternating steps. Memory is the peak of a process that loads the libraries,
 makes the model and takes two steps.
 
 - `ours`: the step of a job; `ours int8`: with `model.compute: int8`; `ours compiled`: with `model.compile: true`.
@@ -70,7 +70,7 @@ makes the model and takes two steps.
   environment variable `MUSUBI_TUNER` names a checkout of it.
 
 Rows say what the weights are stored in. Jobs default to bf16; on a CPU without products in bf16 the larger models are
-measured in fp32, for there a plain step in bf16 takes minutes. So most of the ratio of `tiny` in bf16 is the plain
+measured in fp32, because a plain step in bf16 takes minutes there. So most of the ratio of `tiny` in bf16 is the plain
 loop's products. `make bench` leaves the rows that it does not measure as they are: those with products in bf16 are
 from another processor.
 
