@@ -66,6 +66,8 @@ def mark(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("torture") and not IS_TORTURE:
             item.add_marker(pytest.mark.skip(reason="`make torture` runs it"))
+        if IS_TORTURE and hasattr(getattr(item, "module", None), "IS_TORTURE"):  # the file has more to run then
+            item.add_marker(pytest.mark.torture)
 
 
 def name_of(nodeid: str) -> str:
