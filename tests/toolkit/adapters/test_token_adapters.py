@@ -193,7 +193,7 @@ def test_a_file_that_was_written_wrongly_does_not_replace_the_old_one(
     write_adapter(path, setup.adapter, dtype=torch.float32, metadata={})
     before = path.read_bytes()
     monkeypatch.setattr("toolkit.adapters.files.read_tensors", lambda _: {})
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="does not contain what was written"):
         write_adapter(path, Setup("vision_direct", start=True).adapter, dtype=torch.float32, metadata={})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -62,7 +62,7 @@ def test_a_rank_elsewhere_that_gives_no_sign_of_life_ends_the_run(
     fate = far.fate()
     assert fate is not None
     assert fate.text.startswith("rank 1 (far, process ")
-    assert fate.text.endswith("has given no sign of life for 1 s.")
+    assert fate.text.endswith("has not responded for 1 s.")
     assert "All 2 ranks have stopped." in capsys.readouterr().err
 
 

@@ -218,7 +218,7 @@ def test_a_finished_run_is_cooled_down_as_if_that_had_been_planned(folder: Path,
         ({"steps": 100}, {"steps": 120, "cooldown": 20}, None),
         ({"steps": 100, "lr_scheduler": "cosine"}, {"steps": 70, "lr_scheduler": "cosine"}, "params.num_steps: 100"),
         ({"steps": 100}, {"steps": 70, "cooldown": 0.5}, "train.cooldown: 10"),
-        ({"steps": 100}, {"steps": 100, "lr": 2e-4}, "was to be 0.0001 and is now 0.0002"),
+        ({"steps": 100}, {"steps": 100, "lr": 2e-4}, "was going to be 0.0001 and is now 0.0002"),
         ({"steps": 100, "lr": "nonsense"}, {"steps": 100}, None),
     ],
 )
