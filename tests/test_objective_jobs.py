@@ -41,7 +41,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "preservation in a full fine-tune": (
         {"network": None, "train": {**BLANK, "full_finetune": True}},
-        "train.blank_prompt_preservation: compares the model with itself without",
+        "train.blank_prompt_preservation: compares the model with and without the network",
     ),
     "divergence in a full fine-tune": (
         {"network": None, "train": {"do_prior_divergence": True, "full_finetune": True}},
