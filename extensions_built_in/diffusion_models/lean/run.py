@@ -140,13 +140,19 @@ class _Run(torch.autograd.Function):
         ctx.save_for_backward(*given, *flat, *masters, *run.kept.values())
         ctx.dtype, ctx.scales = dtype, scales
         ctx.program, ctx.run, ctx.names, ctx.num_given = program, run, tuple(run.kept), num_given
-        ctx.dtypes = [master.dtype for master in masters]
+        ctx.dtypes, ctx.shapes = [master.dtype for master in masters], [output.shape for output in outputs]
+        ctx.set_materialize_grads(False)
         run.forget()
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, *found_gradients: Tensor | None) -> Any:
         program, run, saved = ctx.program, ctx.run, iter(ctx.saved_tensors)
+        known = next(gradient for gradient in found_gradients if gradient is not None)
+        gradients = [  # an output that nothing reads has none; zeros lie where the others do
+            known.new_zeros(shape) if gradient is None else gradient
+            for gradient, shape in zip(found_gradients, ctx.shapes, strict=True)
+        ]
         run.given = tuple(islice(saved, ctx.num_given))
         run.frozen = [tuple(islice(saved, linear.num_frozen)) for linear in program.linears]
         masters = tuple(islice(saved, len(ctx.dtypes)))
