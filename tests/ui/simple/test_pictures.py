@@ -31,7 +31,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_taken(tmp_path: Path) -> N
     page.write_text("", encoding="utf-8")
     refused = add_files(tmp_path / "set", [wrong, page, picture(tmp_path / "a.png"), picture(tmp_path / "x" / "A.png")])
     assert [line.partition(":")[0] for line in refused] == ["wrong.png", "page.html", "A.png"]
-    assert "there already" in refused[2]
+    assert "already a file" in refused[2]
     assert [name for name, _ in captions(tmp_path / "set")] == ["a.png"]
     assert not list((tmp_path / "set").glob(".part-*"))
 
