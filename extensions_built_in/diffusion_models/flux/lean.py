@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from extensions_built_in.diffusion_models.lean import pieces as piece
-from extensions_built_in.diffusion_models.lean.double_block import DoubleBlock
+from extensions_built_in.diffusion_models.lean.double_block import double_block
 from extensions_built_in.diffusion_models.lean.forward import (
     BlockKind,
     Call,
@@ -38,16 +38,9 @@ from extensions_built_in.diffusion_models.lean.modulation import MadeModulation
 from extensions_built_in.diffusion_models.lean.pieces import Pieces
 from extensions_built_in.diffusion_models.lean.run import Pass, Program
 from extensions_built_in.diffusion_models.lean.single_block import SingleBlock
-from extensions_built_in.diffusion_models.lean.stream import Stream
 
 _NAMES = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "joint_attention_kwargs")
-_IMAGE = (("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.to_out.0",), ("ff.net.0.proj",), ("ff.net.2",))
-_TEXT = (
-    ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    ("attn.to_add_out",),
-    ("ff_context.net.0.proj",),
-    ("ff_context.net.2",),
-)
+_FEEDS = (("ff.net.0.proj", "ff.net.2"), ("ff_context.net.0.proj", "ff_context.net.2"))
 
 
 def attach_lean(transformer: FluxTransformer2DModel, device_of: DeviceOf, *, keeps: float) -> list[LeanForward]:
@@ -97,21 +90,16 @@ def _call(found: Mapping[str, Any]) -> Call:
 
 
 def _double(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:
-    attention = block.attn
-    require(block, FluxTransformerBlock, attention.processor, FluxAttnProcessor)
+    require(block, FluxTransformerBlock, block.attn.processor, FluxAttnProcessor)
     assert all(type(feed.net[0]) is GELU and feed.net[0].approximate == "tanh" for feed in (block.ff, block.ff_context))
-    streams = []
-    for index, (name, norm, norms, layers) in enumerate(
-        (
-            ("image", block.norm1, (attention.norm_q, attention.norm_k), _IMAGE),
-            ("text", block.norm1_context, (attention.norm_added_q, attention.norm_added_k), _TEXT),
-        )
-    ):
-        qkv, out, wide, narrow = (lean_linear(*map(block.get_submodule, own)) for own in layers)
-        heads = head_norm(*norms, device_of, pieces)
-        by = MadeModulation(name, lean_linear(norm.linear), place=8 + index, width=out.outputs)
-        streams.append(Stream(name, (qkv, out, wide, narrow), by, heads, norm.norm.eps, recomputes))
-    return DoubleBlock(*streams)
+    norms = block.norm1, block.norm1_context
+
+    def modulator(index: int, width: int) -> MadeModulation:
+        name = ("image", "text")[index]
+        return MadeModulation(name, lean_linear(norms[index].linear), place=8 + index, width=width)
+
+    eps = [norm.norm.eps for norm in norms]
+    return double_block(block, _FEEDS, modulator, eps, device_of, pieces, recomputes=recomputes)
 
 
 def _single(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:

@@ -13,7 +13,7 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2TransformerBlock,
 )
 
-from extensions_built_in.diffusion_models.lean.double_block import DoubleBlock
+from extensions_built_in.diffusion_models.lean.double_block import double_block
 from extensions_built_in.diffusion_models.lean.forward import (
     BlockKind,
     Call,
@@ -29,15 +29,8 @@ from extensions_built_in.diffusion_models.lean.modulation import GivenModulation
 from extensions_built_in.diffusion_models.lean.pieces import Pieces, modulations
 from extensions_built_in.diffusion_models.lean.run import Program
 from extensions_built_in.diffusion_models.lean.single_block import SingleBlock
-from extensions_built_in.diffusion_models.lean.stream import Stream
 
-_IMAGE = (("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.to_out.0",), ("ff.linear_in",), ("ff.linear_out",))
-_TEXT = (
-    ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    ("attn.to_add_out",),
-    ("ff_context.linear_in",),
-    ("ff_context.linear_out",),
-)
+_FEEDS = (("ff.linear_in", "ff.linear_out"), ("ff_context.linear_in", "ff_context.linear_out"))
 
 
 def attach_lean(transformer: Flux2Transformer2DModel, device_of: DeviceOf, *, keeps: float) -> list[LeanForward]:
@@ -66,20 +59,17 @@ def _call_single(found: Mapping[str, Any]) -> Call:
 
 
 def _double(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:
-    attention = block.attn
-    require(block, Flux2TransformerBlock, attention.processor, Flux2AttnProcessor)
-    streams = []
-    for index, (name, norm, norms, layers) in enumerate(
-        (
-            ("image", block.norm1, (attention.norm_q, attention.norm_k), _IMAGE),
-            ("text", block.norm1_context, (attention.norm_added_q, attention.norm_added_k), _TEXT),
-        )
-    ):
-        qkv, out, wide, narrow = (lean_linear(*map(block.get_submodule, own)) for own in layers)
-        heads = head_norm(*norms, device_of, pieces)
-        by = GivenModulation(6 * index, num_sublayers=2)
-        streams.append(Stream(name, (qkv, out, wide, narrow), by, heads, norm.eps, recomputes))
-    return DoubleBlock(*streams)
+    require(block, Flux2TransformerBlock, block.attn.processor, Flux2AttnProcessor)
+    eps = block.norm1.eps, block.norm1_context.eps
+    return double_block(
+        block,
+        _FEEDS,
+        lambda index, _: GivenModulation(6 * index, num_sublayers=2),
+        eps,
+        device_of,
+        pieces,
+        recomputes=recomputes,
+    )
 
 
 def _single(block: Any, device_of: DeviceOf, pieces: Pieces, *, recomputes: bool) -> Program:

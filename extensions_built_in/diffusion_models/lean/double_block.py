@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from extensions_built_in.diffusion_models.lean.linear import LeanLinear
-from extensions_built_in.diffusion_models.lean.pieces import Modulation, Rotation
+from extensions_built_in.diffusion_models.lean.forward import DeviceOf, head_norm
+from extensions_built_in.diffusion_models.lean.linear import LeanLinear, lean_linear
+from extensions_built_in.diffusion_models.lean.modulation import Modulator
+from extensions_built_in.diffusion_models.lean.pieces import Modulation, Pieces, Rotation
 from extensions_built_in.diffusion_models.lean.run import Pass
 from extensions_built_in.diffusion_models.lean.stream import Stream, StreamPass
 from toolkit.runtime.devices import product_dtype
 
 NUM_LINEARS = 4
+_NAMES = ("image", "text")
+_ATTENTION = (
+    (("attn.to_q", "attn.to_k", "attn.to_v"), ("attn.to_out.0",)),
+    (("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"), ("attn.to_add_out",)),
+)
 
 
 class DoubleBlock:
@@ -105,3 +113,39 @@ def _joined(passes: Sequence[StreamPass], raws: Sequence[Tensor]) -> tuple[Tenso
         joined[:, one.tokens, 2] = raw[:, :, 2]
     query, key, value = joined.unbind(2)
     return query, key, value
+
+
+def double_block(
+    block: Any,
+    feeds: Sequence[tuple[str, str]],
+    modulator: Callable[[int, int], Modulator],
+    eps: Sequence[float],
+    device_of: DeviceOf,
+    pieces: Pieces,
+    *,
+    recomputes: bool,
+) -> DoubleBlock:
+    """The program of a block whose attention has the names that diffusers gives it in all FLUX models.
+
+    Args:
+        block: the block.
+        feeds: names of the MLP's two layers, of the image and of the text; so are all sequences.
+        modulator: makes a stream's modulator, given 0 for the image's or 1 for the text's, and the hidden size.
+        eps: of the norms of the residual stream.
+        device_of: the device that a layer computes on.
+        pieces: what the block is computed with.
+        recomputes: whether backward makes the layers that are wider than the hidden size again.
+
+    Raises:
+        NotLean: something else than one plain LoRA is attached to its layers.
+    """
+    attention = block.attn
+    norms = ((attention.norm_q, attention.norm_k), (attention.norm_added_q, attention.norm_added_k))
+    streams = []
+    for index, (name, (wide, narrow)) in enumerate(zip(_NAMES, feeds, strict=True)):
+        layers = (*_ATTENTION[index], (wide,), (narrow,))
+        qkv, out, into, back = (lean_linear(*map(block.get_submodule, own)) for own in layers)
+        heads = head_norm(*norms[index], device_of, pieces)
+        by = modulator(index, out.outputs)
+        streams.append(Stream(name, (qkv, out, into, back), by, heads, eps[index], recomputes))
+    return DoubleBlock(*streams)
